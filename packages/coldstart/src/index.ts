@@ -1,0 +1,4 @@
+/**
+ * The requester of Gantry.
+ */
+export * as ColdStart from "./ColdStart.ts"

@@ -1,0 +1,95 @@
+/**
+ * An immutable snapshot of the cluster's membership, with the indexes that a
+ * request needs.
+ */
+import type { Digest, Member, NodeId, PeerId } from "@gantry/protocol"
+import { Rendezvous } from "@gantry/protocol"
+import * as Option from "effect/Option"
+
+/** How a remote peer stands to the membership (protocol, section 6). */
+export type Standing = "member" | "unrecognized" | "unevaluable"
+
+/** A view of the membership. Built once per change; every question after that costs no scan of the members. */
+export interface MembersView {
+  /** Grows with every change. */
+  readonly version: number
+  /** False where no membership is wired: everyone is served, and nobody has a rank. */
+  readonly wired: boolean
+  /** Each node once, in the order it was first listed. */
+  readonly members: ReadonlyArray<Member>
+  /** The member with this node id. */
+  readonly byNodeId: (nodeId: NodeId) => Option.Option<Member>
+  /** The member that publishes this peer id. */
+  readonly byPeerId: (peerId: PeerId) => Option.Option<Member>
+  /** Whether a peer may ask, by the ids that members publish. */
+  readonly standingOf: (peerId: PeerId) => Standing
+  /** All members for a digest, best first. Hashes every member at the first question about a digest, and none after that. */
+  readonly ranking: (digest: Digest) => ReadonlyArray<NodeId>
+  /** How many other members are better for the digest, from 0; -1 for a stranger. */
+  readonly rankOf: (nodeId: NodeId, digest: Digest) => number
+  /** The members of one zone; all of them without a zone or with none in it (protocol, section 8). */
+  readonly inZone: (zone: Option.Option<string>) => ReadonlyArray<NodeId>
+}
+
+/** How many digests' rankings a view remembers: the layers of several images that roll out at once. */
+const rankingsKept = 256
+
+interface Ranking {
+  readonly order: ReadonlyArray<NodeId>
+  readonly positions: ReadonlyMap<NodeId, number>
+}
+
+/** A view of these members. A node id that is listed twice counts once, as first listed. */
+export const make = (members: Iterable<Member>, version = 0): MembersView => build(members, version, true)
+
+const build = (listed: Iterable<Member>, version: number, wired: boolean): MembersView => {
+  const nodes = new Map<NodeId, Member>()
+  for (const member of listed) {
+    if (!nodes.has(member.nodeId)) nodes.set(member.nodeId, member)
+  }
+  const members = [...nodes.values()]
+  const peers = new Map<PeerId, Member>()
+  const zones = new Map<string, Array<NodeId>>()
+  for (const member of members) {
+    if (Option.isSome(member.peerId)) peers.set(member.peerId.value, member)
+    if (Option.isSome(member.zone)) {
+      const zone = zones.get(member.zone.value)
+      if (zone === undefined) zones.set(member.zone.value, [member.nodeId])
+      else zone.push(member.nodeId)
+    }
+  }
+  const everyone = [...nodes.keys()]
+  const rankings = new Map<Digest, Ranking>()
+
+  const rankingFor = (digest: Digest): Ranking => {
+    const known = rankings.get(digest)
+    if (known !== undefined) {
+      rankings.delete(digest)
+      rankings.set(digest, known)
+      return known
+    }
+    const order = Rendezvous.rank(everyone, digest)
+    const ranking = { order, positions: new Map(order.map((nodeId, position) => [nodeId, position])) }
+    rankings.set(digest, ranking)
+    if (rankings.size > rankingsKept) rankings.delete(rankings.keys().next().value as Digest)
+    return ranking
+  }
+
+  return {
+    version,
+    wired,
+    members,
+    byNodeId: (nodeId) => Option.fromUndefinedOr(nodes.get(nodeId)),
+    byPeerId: (peerId) => Option.fromUndefinedOr(peers.get(peerId)),
+    standingOf(peerId) {
+      if (!wired || peers.has(peerId)) return "member"
+      return peers.size === 0 ? "unevaluable" : "unrecognized"
+    },
+    ranking: (digest) => rankingFor(digest).order,
+    rankOf: (nodeId, digest) => (nodes.has(nodeId) ? (rankingFor(digest).positions.get(nodeId) ?? -1) : -1),
+    inZone: (zone) => (Option.isSome(zone) ? zones.get(zone.value) : undefined) ?? everyone
+  }
+}
+
+/** The view of a node that has no membership wired. */
+export const none: MembersView = build([], 0, false)

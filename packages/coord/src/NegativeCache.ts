@@ -1,0 +1,176 @@
+/**
+ * Which digests recently failed at the origin.
+ */
+import { type Digest, type FailureClass, type OriginRef, type Timestamp, timestampFromMillis } from "@gantry/protocol"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import { positiveDuration, positiveNumber } from "./internal/settings.ts"
+import { Metrics } from "./Metrics.ts"
+
+/** A cooldown that runs. */
+export interface NegativeEntry {
+  readonly cooldownUntil: Timestamp
+  readonly failureClass: FailureClass
+}
+
+/**
+ * Failures per origin reference, in memory (parts, NegativeCache). The cooldown
+ * grows with every consecutive failure, also across its own end.
+ */
+export class NegativeCache extends Context.Service<
+  NegativeCache,
+  {
+    /** The active entry of any reference of the digest, the longest-lasting first: a hint, not a verdict. */
+    readonly lookup: (digest: Digest) => Effect.Effect<Option.Option<NegativeEntry>>
+    /** The active entry of exactly this reference: what a pump decides by. */
+    readonly lookupRef: (ref: OriginRef) => Effect.Effect<Option.Option<NegativeEntry>>
+    /** Begins a cooldown, at least as long as the origin asked for, within the cap. */
+    readonly recordFailure: (
+      ref: OriginRef,
+      failureClass: FailureClass,
+      retryAfter?: Duration.Duration
+    ) => Effect.Effect<NegativeEntry>
+    /** Forgets the reference. */
+    readonly recordSuccess: (ref: OriginRef) => Effect.Effect<void>
+    /** How many references are remembered, in cooldown or after it. */
+    readonly size: Effect.Effect<number>
+  }
+>()("@gantry/coord/NegativeCache") {}
+
+/** Remembers nothing. */
+export const layerNone: Layer.Layer<NegativeCache> = Layer.succeed(NegativeCache, {
+  lookup: () => Effect.succeedNone,
+  lookupRef: () => Effect.succeedNone,
+  recordFailure: (_, failureClass) =>
+    Effect.map(Clock.currentTimeMillis, (now) => ({ cooldownUntil: timestampFromMillis(now), failureClass })),
+  recordSuccess: () => Effect.void,
+  size: Effect.succeed(0)
+})
+
+/** Settings of the cooldown; a value that is not positive is ignored. */
+export interface Options {
+  /** The cooldown after the first failure; 10 seconds. */
+  readonly initial?: Duration.Input | undefined
+  /** What each further failure multiplies it by; 3. */
+  readonly multiplier?: number | undefined
+  /** The longest cooldown, and how long after one a failure is still remembered; 10 minutes. */
+  readonly cap?: Duration.Input | undefined
+  /** The most references remembered; the oldest leave first; 100,000. */
+  readonly capacity?: number | undefined
+}
+
+interface Remembered {
+  readonly digest: Digest
+  readonly failures: number
+  readonly cooldownUntilMillis: number
+  readonly failureClass: FailureClass
+}
+
+/** How often what is forgotten is swept out. Only memory depends on it. */
+const sweepInterval = Duration.minutes(1)
+
+const make = Effect.fnUntraced(function* (options: Options = {}) {
+  const metrics = yield* Metrics
+  const initial = Duration.toMillis(positiveDuration(options.initial, Duration.seconds(10)))
+  const multiplier = positiveNumber(options.multiplier, 3)
+  const cap = Duration.toMillis(positiveDuration(options.cap, Duration.minutes(10)))
+  const capacity = positiveNumber(options.capacity, 100_000)
+
+  /** By reference, the longest unchanged first. */
+  const remembered = new Map<string, Remembered>()
+  const references = new Map<Digest, Set<string>>()
+
+  const forget = (key: string) => {
+    const entry = remembered.get(key)
+    if (entry === undefined) return
+    remembered.delete(key)
+    const keys = references.get(entry.digest)
+    keys?.delete(key)
+    if (keys?.size === 0) references.delete(entry.digest)
+  }
+  const remember = (key: string, entry: Remembered) => {
+    forget(key)
+    remembered.set(key, entry)
+    const keys = references.get(entry.digest)
+    if (keys === undefined) references.set(entry.digest, new Set([key]))
+    else keys.add(key)
+    if (remembered.size > capacity) forget(remembered.keys().next().value as string)
+  }
+  const isForgotten = (entry: Remembered, now: number) => now >= entry.cooldownUntilMillis + cap
+  const active = (key: string, now: number) => {
+    const entry = remembered.get(key)
+    return entry !== undefined && now < entry.cooldownUntilMillis ? entry : undefined
+  }
+  const publicEntry = (entry: Remembered): NegativeEntry => ({
+    cooldownUntil: timestampFromMillis(entry.cooldownUntilMillis),
+    failureClass: entry.failureClass
+  })
+  const report = Effect.suspend(() => metrics.negativeCacheEntries(remembered.size))
+
+  const sweep = Effect.gen(function* () {
+    const now = yield* Clock.currentTimeMillis
+    for (const [key, entry] of remembered) {
+      if (isForgotten(entry, now)) forget(key)
+    }
+    yield* report
+  })
+  yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(sweepInterval)))
+
+  const lookup = Effect.fnUntraced(function* (digest: Digest) {
+    const now = yield* Clock.currentTimeMillis
+    let longest: Remembered | undefined
+    for (const key of references.get(digest) ?? []) {
+      const entry = active(key, now)
+      if (entry !== undefined && entry.cooldownUntilMillis > (longest?.cooldownUntilMillis ?? 0)) longest = entry
+    }
+    return Option.map(Option.fromUndefinedOr(longest), publicEntry)
+  })
+
+  const lookupRef = Effect.fnUntraced(function* (ref: OriginRef) {
+    const entry = active(ref.toString(), yield* Clock.currentTimeMillis)
+    if (entry === undefined) return Option.none()
+    yield* metrics.negativeCacheHit(entry.failureClass)
+    return Option.some(publicEntry(entry))
+  })
+
+  const recordFailure = Effect.fnUntraced(function* (
+    ref: OriginRef,
+    failureClass: FailureClass,
+    retryAfter: Duration.Duration = Duration.zero
+  ) {
+    const now = yield* Clock.currentTimeMillis
+    const key = ref.toString()
+    const last = remembered.get(key)
+    const failures = last === undefined || isForgotten(last, now) ? 1 : last.failures + 1
+    const ladder = initial * multiplier ** (failures - 1)
+    const cooldown = Math.min(Math.max(ladder, Duration.toMillis(retryAfter)), cap)
+    const entry = { digest: ref.digest, failures, cooldownUntilMillis: now + cooldown, failureClass }
+    remember(key, entry)
+    yield* metrics.negativeCacheEnter(failureClass)
+    yield* report
+    return publicEntry(entry)
+  })
+
+  const recordSuccess = (ref: OriginRef) =>
+    Effect.andThen(
+      Effect.sync(() => forget(ref.toString())),
+      report
+    )
+
+  return NegativeCache.of({
+    lookup,
+    lookupRef,
+    recordFailure,
+    recordSuccess,
+    size: Effect.sync(() => remembered.size)
+  })
+})
+
+/** Remembers failures with growing cooldowns, within a bound. */
+export const layer = (options?: Options): Layer.Layer<NegativeCache, never, Metrics> =>
+  Layer.effect(NegativeCache, make(options))

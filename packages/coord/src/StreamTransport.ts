@@ -1,0 +1,75 @@
+/**
+ * Streams between peers, whatever carries them.
+ */
+import { PeerId } from "@gantry/protocol"
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { PeerAddress } from "./PeerResolver.ts"
+
+/** `Unreachable`: no connection to the peer. `UnsupportedProtocol`: it is there, and does not speak the protocol. */
+export class OpenError extends Schema.TaggedError<OpenError>("@gantry/coord/OpenError")("OpenError", {
+  reason: Schema.Literals(["Unreachable", "UnsupportedProtocol"]),
+  peerId: PeerId,
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    return this.reason === "Unreachable"
+      ? `cannot reach peer ${this.peerId}: ${why}`
+      : `peer ${this.peerId} does not speak the protocol: ${why}`
+  }
+}
+
+/** `Reset`: the peer or the connection ended the stream at once. `Closed`: our side was ended already. */
+export class StreamError extends Schema.TaggedError<StreamError>("@gantry/coord/StreamError")("StreamError", {
+  reason: Schema.Literals(["Reset", "Closed"]),
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    return this.reason === "Reset" ? `the stream was reset: ${why}` : `the stream is closed: ${why}`
+  }
+}
+
+/** A stream of bytes to and from one peer. Whoever holds it ends it, with `close` or `reset`. */
+export interface DuplexStream {
+  readonly remotePeer: PeerId
+  /** The next bytes, never empty; none once the peer has ended its side. */
+  readonly read: Effect.Effect<Option.Option<Uint8Array>, StreamError>
+  /** Succeeds once the bytes are handed on; waits while the peer does not take them. */
+  readonly write: (bytes: Uint8Array) => Effect.Effect<void, StreamError>
+  /** Ends our side, after what was written; the other stays readable. */
+  readonly closeWrite: Effect.Effect<void, StreamError>
+  /**
+   * Ends the stream in peace: what was written arrives, nothing more is read.
+   * Does not wait for the peer; one that does not end its own side within a
+   * second is reset.
+   */
+  readonly close: Effect.Effect<void>
+  /** Ends the stream at once; the peer sees a reset. */
+  readonly reset: Effect.Effect<void>
+}
+
+/** Opens streams to peers and takes theirs. */
+export class StreamTransport extends Context.Service<
+  StreamTransport,
+  {
+    /**
+     * Takes the streams that peers open for a protocol, until the scope closes;
+     * from then on new ones are refused. The handler owns the stream it is given
+     * and returns at once: serving goes on in a fiber of its own.
+     */
+    readonly handle: (
+      protocol: string,
+      handler: (stream: DuplexStream) => Effect.Effect<void>
+    ) => Effect.Effect<void, never, Scope.Scope>
+    /**
+     * Opens a stream, dialing the peer if need be. The scope ends it: in peace on
+     * success, by reset on failure and interruption. Brings no deadline.
+     */
+    readonly open: (peer: PeerAddress, protocol: string) => Effect.Effect<DuplexStream, OpenError, Scope.Scope>
+  }
+>()("@gantry/coord/StreamTransport") {}

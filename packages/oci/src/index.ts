@@ -1,0 +1,4 @@
+/**
+ * The OCI side of Gantry.
+ */
+export * as BlobStore from "./BlobStore.ts"

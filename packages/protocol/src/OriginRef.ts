@@ -1,0 +1,53 @@
+/**
+ * Where a digest comes from: registry and repository, checked against the
+ * grammar of OCI references before anything is asked of them (protocol,
+ * section 9).
+ */
+import * as Schema from "effect/Schema"
+import { Digest } from "./Digest.ts"
+
+const domainComponent = "(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]{0,61}[a-zA-Z0-9])"
+const registryPattern = new RegExp(
+  `^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[0-9a-fA-F:]{2,45}\\])(?::[0-9]{1,5})?$`
+)
+const pathComponent = "[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*"
+const repositoryPattern = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`)
+
+/** A DNS name has at most 253 characters; a port adds six. */
+const maxRegistryLength = 259
+
+/** The limit that the OCI distribution specification recommends for registry and repository together. */
+const maxRepositoryLength = 255
+
+/** A registry: a host name or address with an optional port, for example `registry.example.com:5000`. */
+export const Registry = Schema.String.check(
+  Schema.isMaxLength(maxRegistryLength),
+  Schema.isPattern(registryPattern)
+).pipe(Schema.brand("Registry"))
+export type Registry = typeof Registry.Type
+
+/** A repository within a registry, for example `library/nginx`. */
+export const Repository = Schema.String.check(
+  Schema.isMaxLength(maxRepositoryLength),
+  Schema.isPattern(repositoryPattern)
+).pipe(Schema.brand("Repository"))
+export type Repository = typeof Repository.Type
+
+/** Whether text that a peer sent names a registry. */
+export const isRegistry = (text: string): text is Registry =>
+  text.length <= maxRegistryLength && registryPattern.test(text)
+
+/** Whether text that a peer sent names a repository. */
+export const isRepository = (text: string): text is Repository =>
+  text.length <= maxRepositoryLength && repositoryPattern.test(text)
+
+/** One digest of one repository of one registry. */
+export class OriginRef extends Schema.Class<OriginRef>("@gantry/protocol/OriginRef")({
+  registry: Registry,
+  repository: Repository,
+  digest: Digest
+}) {
+  override toString(): string {
+    return `${this.registry}/${this.repository}@${this.digest}`
+  }
+}

@@ -1,0 +1,21 @@
+/**
+ * An instant as the protocol carries it.
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * Nanoseconds since 1970 on the clock of whoever wrote it. Clocks differ: an
+ * instant of another node is compared with other instants of that node, never
+ * with the local clock.
+ */
+export const Timestamp = Schema.BigInt.pipe(Schema.brand("Timestamp"))
+export type Timestamp = typeof Timestamp.Type
+
+const nanosPerMilli = 1_000_000n
+
+/** The instant that lies `millis` milliseconds after 1970. */
+export const timestampFromMillis = (millis: number): Timestamp =>
+  (BigInt(Math.floor(millis)) * nanosPerMilli) as Timestamp
+
+/** Whole milliseconds since 1970. */
+export const timestampToMillis = (timestamp: Timestamp): number => Number(timestamp / nanosPerMilli)
