@@ -3,15 +3,31 @@
  */
 import {
   type Digest,
+  type FrameError,
+  type MalformedEnvelope,
+  type Message,
   NodeId,
   type PeerId,
-  type PleasePullOutcome,
+  PleasePullOutcome,
   type PleasePullRequest,
-  type PullIntent
+  type PleasePullResult,
+  type PullIntent,
+  parsePeerId,
+  protocolId,
+  Unspecified,
+  type Verdict
 } from "@gantry/protocol"
+import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { CoordConfig } from "./CoordConfig.ts"
+import { decode, readFrame, writeMessage } from "./internal/messages.ts"
+import { Metrics } from "./Metrics.ts"
+import { type PeerAddress, PeerResolver } from "./PeerResolver.ts"
+import { type StreamError, StreamTransport } from "./StreamTransport.ts"
 
 /** How a call failed (protocol, section 7). */
 export const CoordClientReason = Schema.Literals([
@@ -72,3 +88,135 @@ export class CoordClient extends Context.Service<
     readonly resolvePeerId: (nodeId: NodeId, peerId: PeerId) => Effect.Effect<void>
   }
 >()("@gantry/coord/CoordClient") {}
+
+const make: Effect.Effect<CoordClient["Service"], never, CoordConfig | Metrics | PeerResolver | StreamTransport> =
+  Effect.gen(function* () {
+    const config = yield* CoordConfig
+    const metrics = yield* Metrics
+    const resolver = yield* PeerResolver
+    const transport = yield* StreamTransport
+    const taught = new Map<NodeId, PeerId>()
+
+    const resolve = Effect.fnUntraced(function* (target: NodeId) {
+      const resolved = yield* resolver.resolve(target)
+      if (Option.isSome(resolved)) return resolved.value
+      const peerId = Option.orElse(Option.fromUndefinedOr(taught.get(target)), () => parsePeerId(target))
+      if (Option.isNone(peerId))
+        return yield* new CoordClientError({ reason: "CannotResolve", target, phase: "resolve" })
+      return { peerId: peerId.value, addresses: [] }
+    })
+
+    /** Opens a stream, sends the request, ends our side and reads the reply. */
+    const exchange = Effect.fnUntraced(function* (
+      target: NodeId,
+      peer: PeerAddress,
+      request: Message,
+      enter: (phase: CoordClientError["phase"]) => void
+    ) {
+      enter("dial")
+      const stream = yield* transport.open(peer, protocolId).pipe(
+        Effect.mapError((cause) => new CoordClientError({ reason: cause.reason, target, phase: "dial", cause })),
+        Effect.timeoutOrElse({
+          duration: config.dialTimeout,
+          orElse: () => new CoordClientError({ reason: "TimedOut", target, phase: "dial" })
+        })
+      )
+      enter("request")
+      yield* writeMessage(stream, request).pipe(
+        Effect.andThen(stream.closeWrite),
+        Effect.mapError((cause) => new CoordClientError({ reason: "Reset", target, phase: "request", cause }))
+      )
+      enter("reply")
+      return yield* readFrame(stream).pipe(
+        Effect.flatMap(decode),
+        Effect.mapError((cause) => new CoordClientError({ reason: replyReason(cause), target, phase: "reply", cause }))
+      )
+    }, Effect.scoped)
+
+    const call = Effect.fnUntraced(function* (target: NodeId, request: Message) {
+      const peer = yield* resolve(target)
+      let phase: CoordClientError["phase"] = "dial"
+      return yield* exchange(target, peer, request, (next) => {
+        phase = next
+      }).pipe(
+        Effect.timeoutOrElse({
+          duration: config.rpcTimeout,
+          orElse: () => new CoordClientError({ reason: "TimedOut", target, phase })
+        })
+      )
+    })
+
+    const unexpected = (target: NodeId) => new CoordClientError({ reason: "UnexpectedReply", target, phase: "reply" })
+
+    const pullIntentQuery = Effect.fn("CoordClient.pullIntentQuery")(function* (target: NodeId, digest: Digest) {
+      const reply = yield* call(target, { _tag: "PullIntentRequest", digest })
+      return reply._tag === "PullIntentResponse" ? reply.intent : yield* unexpected(target)
+    })
+
+    const pleasePullChunk = Effect.fnUntraced(function* (
+      target: NodeId,
+      request: PleasePullRequest,
+      digests: ReadonlyArray<Digest>
+    ) {
+      const { kind, registry, repository } = request
+      const reply = yield* call(target, { _tag: "PleasePullRequest", registry, repository, kind, digests })
+      if (reply._tag !== "PleasePullResponse") return yield* unexpected(target)
+      const { foreign, outcomes } = matchOutcomes(digests, reply.results)
+      if (foreign > 0) {
+        yield* metrics.foreignOutcomes(foreign)
+        yield* Effect.logDebug(`node ${target} answered for ${foreign} digests that were not asked for`)
+      }
+      return outcomes
+    })
+
+    const pleasePull = Effect.fn("CoordClient.pleasePull")(function* (target: NodeId, request: PleasePullRequest) {
+      const chunks =
+        request.digests.length === 0 ? [[]] : Arr.chunksOf(request.digests, config.clientMaxDigestsPerPleasePull)
+      const outcomes = yield* Effect.forEach(chunks, (digests) => pleasePullChunk(target, request, digests))
+      return outcomes.flat()
+    })
+
+    return CoordClient.of({
+      pullIntentQuery,
+      pleasePull,
+      resolvePeerId: (nodeId, peerId) =>
+        Effect.sync(() => {
+          taught.set(nodeId, peerId)
+        })
+    })
+  })
+
+const replyReason = (cause: FrameError | MalformedEnvelope | StreamError): CoordClientReason => {
+  switch (cause._tag) {
+    case "StreamError":
+      return "Reset"
+    case "MalformedEnvelope":
+      return "ReplyMalformed"
+    case "FrameError":
+      if (cause.reason === "TooLarge") return "ReplyTooLarge"
+      return cause.reason === "Missing" ? "NoReply" : "ReplyMalformed"
+  }
+}
+
+/**
+ * Holds a reply against its request: one outcome per requested digest, in the
+ * order of the request. A digest without a result is unspecified; results for
+ * other digests are foreign (protocol, section 9).
+ */
+const matchOutcomes = (digests: ReadonlyArray<Digest>, results: ReadonlyArray<PleasePullResult>) => {
+  const asked = new Set<string>(digests)
+  const verdicts = new Map<string, Verdict>()
+  let foreign = 0
+  for (const { digest, verdict } of results) {
+    if (!asked.has(digest)) foreign++
+    else if (!verdicts.has(digest)) verdicts.set(digest, verdict)
+  }
+  const outcomes = digests.map(
+    (digest) => new PleasePullOutcome({ digest, verdict: verdicts.get(digest) ?? new Unspecified() })
+  )
+  return { outcomes, foreign }
+}
+
+/** Calls peers over the transport (protocol, section 7). */
+export const layer: Layer.Layer<CoordClient, never, CoordConfig | Metrics | PeerResolver | StreamTransport> =
+  Layer.effect(CoordClient, make)

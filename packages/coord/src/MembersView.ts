@@ -9,7 +9,11 @@ import * as Option from "effect/Option"
 /** How a remote peer stands to the membership (protocol, section 6). */
 export type Standing = "member" | "unrecognized" | "unevaluable"
 
-/** A view of the membership. Built once per change; every question after that costs no scan of the members. */
+/**
+ * A view of the membership, built once per change. Who a peer is costs one
+ * look-up; the first question about a digest's ranks hashes every member, and
+ * the answer is kept.
+ */
 export interface MembersView {
   /** Grows with every change. */
   readonly version: number
@@ -23,7 +27,7 @@ export interface MembersView {
   readonly byPeerId: (peerId: PeerId) => Option.Option<Member>
   /** Whether a peer may ask, by the ids that members publish. */
   readonly standingOf: (peerId: PeerId) => Standing
-  /** All members for a digest, best first. Hashes every member at the first question about a digest, and none after that. */
+  /** All members for a digest, best first. */
   readonly ranking: (digest: Digest) => ReadonlyArray<NodeId>
   /** How many other members are better for the digest, from 0; -1 for a stranger. */
   readonly rankOf: (nodeId: NodeId, digest: Digest) => number
@@ -34,9 +38,10 @@ export interface MembersView {
 /** How many digests' rankings a view remembers: the layers of several images that roll out at once. */
 const rankingsKept = 256
 
+/** Positions in `members`, best first, and the rank of each position: eight bytes a member. */
 interface Ranking {
-  readonly order: ReadonlyArray<NodeId>
-  readonly positions: ReadonlyMap<NodeId, number>
+  readonly order: Uint32Array
+  readonly ranks: Uint32Array
 }
 
 /** A view of these members. A node id that is listed twice counts once, as first listed. */
@@ -59,6 +64,7 @@ const build = (listed: Iterable<Member>, version: number, wired: boolean): Membe
     }
   }
   const everyone = [...nodes.keys()]
+  const positions = new Map(everyone.map((nodeId, position) => [nodeId, position]))
   const rankings = new Map<Digest, Ranking>()
 
   const rankingFor = (digest: Digest): Ranking => {
@@ -68,8 +74,12 @@ const build = (listed: Iterable<Member>, version: number, wired: boolean): Membe
       rankings.set(digest, known)
       return known
     }
-    const order = Rendezvous.rank(everyone, digest)
-    const ranking = { order, positions: new Map(order.map((nodeId, position) => [nodeId, position])) }
+    const order = Uint32Array.from(Rendezvous.rank(everyone, digest), (nodeId) => positions.get(nodeId) as number)
+    const ranks = new Uint32Array(order.length)
+    order.forEach((position, rank) => {
+      ranks[position] = rank
+    })
+    const ranking = { order, ranks }
     rankings.set(digest, ranking)
     if (rankings.size > rankingsKept) rankings.delete(rankings.keys().next().value as Digest)
     return ranking
@@ -85,8 +95,11 @@ const build = (listed: Iterable<Member>, version: number, wired: boolean): Membe
       if (!wired || peers.has(peerId)) return "member"
       return peers.size === 0 ? "unevaluable" : "unrecognized"
     },
-    ranking: (digest) => rankingFor(digest).order,
-    rankOf: (nodeId, digest) => (nodes.has(nodeId) ? (rankingFor(digest).positions.get(nodeId) ?? -1) : -1),
+    ranking: (digest) => Array.from(rankingFor(digest).order, (position) => everyone[position] as NodeId),
+    rankOf(nodeId, digest) {
+      const position = positions.get(nodeId)
+      return position === undefined ? -1 : (rankingFor(digest).ranks[position] as number)
+    },
     inZone: (zone) => (Option.isSome(zone) ? zones.get(zone.value) : undefined) ?? everyone
   }
 }

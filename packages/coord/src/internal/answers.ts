@@ -1,0 +1,148 @@
+/**
+ * What a node answers to the two calls, whoever asks: a peer on a stream, or a
+ * caller in the same process.
+ */
+import {
+  AlreadyPulling,
+  type Digest,
+  OriginRef,
+  PleasePullOutcome,
+  type PleasePullRequest,
+  PullIntent,
+  RecentlyFailed,
+  Started,
+  Unspecified,
+  type Verdict
+} from "@gantry/protocol"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { Inflight } from "../Inflight.ts"
+import { Members } from "../Members.ts"
+import type { MembersView } from "../MembersView.ts"
+import { Metrics } from "../Metrics.ts"
+import { NegativeCache } from "../NegativeCache.ts"
+import { type PullReason, PullRequest, Pump, type PumpResult } from "../Pump.ts"
+import { Store, StoreError } from "../Store.ts"
+import { makeThrottle } from "./throttle.ts"
+
+/** At most one warning about a failing store in this time. */
+const storeWarningInterval = Duration.seconds(30)
+
+export const makeAnswers = Effect.gen(function* () {
+  const inflight = yield* Inflight
+  const members = yield* Members
+  const metrics = yield* Metrics
+  const negativeCache = yield* NegativeCache
+  const pump = yield* Pump
+  const store = yield* Store
+  const warnAboutStore = makeThrottle(storeWarningInterval)
+
+  /** Only a definite yes counts; a store that does not answer in time cannot be reached. */
+  const hasCached = (digest: Digest, budget: Duration.Duration): Effect.Effect<boolean> =>
+    store.has(digest).pipe(
+      Effect.timeoutOrElse({
+        duration: budget,
+        orElse: () =>
+          Effect.fail(
+            new StoreError({
+              reason: "Unavailable",
+              digest,
+              cause: new Error(`no answer within ${Duration.format(budget)}`)
+            })
+          )
+      }),
+      Effect.catch((error) =>
+        Effect.andThen(
+          error.reason === "Unavailable" ? metrics.pullIntentStorageUnavailable : Effect.void,
+          Effect.as(warnAboutStore(Effect.logWarning(error.message)), false)
+        )
+      )
+    )
+
+  /** The answer to a query, from one view of the membership (protocol, section 4). */
+  const pullIntent = Effect.fnUntraced(function* (digest: Digest, view: MembersView, budget: Duration.Duration) {
+    const cached = yield* hasCached(digest, budget)
+    const running = yield* inflight.lookup(digest)
+    // What is here is not failing here: a reader that trusts failures would give up on it.
+    const failure = cached ? Option.none() : yield* negativeCache.lookup(digest)
+    return new PullIntent({
+      hasCached: cached,
+      inFlight: Option.isSome(running),
+      startedAt: Option.map(running, (entry) => entry.startedAt),
+      hrwRank: view.rankOf(members.self, digest),
+      recentlyFailed: Option.isSome(failure),
+      cooldownUntil: Option.map(failure, (entry) => entry.cooldownUntil),
+      failureClass: Option.match(failure, { onNone: () => "unspecified", onSome: (entry) => entry.failureClass })
+    })
+  })
+
+  /** One digest's verdict, with the metric that belongs to it. */
+  const decide = Effect.fnUntraced(function* (request: PleasePullRequest, digest: Digest, reason: PullReason) {
+    const ref = new OriginRef({ registry: request.registry, repository: request.repository, digest })
+    const result = yield* pump.pull(new PullRequest({ ref, kind: request.kind, reason }))
+    if (result._tag === "Started") yield* metrics.pleasePullStarted
+    if (result._tag === "Declined") yield* metrics.pleasePullDeclined
+    return verdictOf(result)
+  })
+
+  /** The verdict on a digest that the pump did not get to, or did not tell about before the time was up. */
+  const undecided = (digest: Digest) =>
+    Effect.map(
+      inflight.lookup(digest),
+      Option.match({
+        onNone: (): Verdict => new Unspecified(),
+        onSome: (entry) => new AlreadyPulling({ startedAt: Option.some(entry.startedAt) })
+      })
+    )
+
+  /**
+   * One outcome per digest, in order. Whatever goes wrong on the way, the digests
+   * that were decided keep their outcome: their pulls have begun, and a reply
+   * that is lost recruits another puller (protocol, section 9).
+   */
+  const pleasePull = Effect.fnUntraced(function* (
+    request: PleasePullRequest,
+    reasonOf: (digest: Digest) => PullReason,
+    budget: Duration.Duration
+  ) {
+    const decided: Array<Verdict> = []
+    yield* Effect.forEach(
+      request.digests,
+      (digest) =>
+        Effect.map(decide(request, digest, reasonOf(digest)), (verdict) => {
+          decided.push(verdict)
+        }),
+      { discard: true }
+    ).pipe(
+      Effect.timeoutOption(budget),
+      Effect.catchDefect((defect) => Effect.logError("the pump failed in the middle of a batch", defect))
+    )
+    return yield* Effect.forEach(request.digests, (digest, index) => {
+      const verdict = decided[index]
+      return Effect.map(
+        verdict === undefined ? undecided(digest) : Effect.succeed(verdict),
+        (verdict) => new PleasePullOutcome({ digest, verdict })
+      )
+    })
+  })
+
+  return { pullIntent, pleasePull }
+})
+
+const verdictOf = (result: PumpResult): Verdict => {
+  switch (result._tag) {
+    case "Started":
+      return new Started({ startedAt: Option.some(result.startedAt) })
+    case "AlreadyPulling":
+      return new AlreadyPulling({ startedAt: Option.some(result.startedAt) })
+    case "RecentlyFailed":
+      return new RecentlyFailed({
+        cooldownUntil: Option.some(result.cooldownUntil),
+        failureClass: result.failureClass
+      })
+    case "Declined":
+    case "NoPump":
+      return new Unspecified()
+  }
+}
