@@ -1,0 +1,71 @@
+import { assert, describe, it } from "@effect/vitest"
+import { MembersView } from "@gantry/coord"
+import { Digest, Member, NodeId, PeerId, Rendezvous } from "@gantry/protocol"
+import { Option } from "effect"
+
+const digest = Digest.make(`sha256:${"e".repeat(64)}`)
+const peerId = PeerId.make("QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N")
+const stranger = PeerId.make("QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC")
+const member = (nodeId: string, fields: Partial<ConstructorParameters<typeof Member>[0]> = {}) =>
+  new Member({
+    nodeId: NodeId.make(nodeId),
+    peerId: Option.none(),
+    addresses: [],
+    contentAddress: Option.none(),
+    zone: Option.none(),
+    ...fields
+  })
+const names = ["node-a", "node-b", "node-c", "node-d"].map((name) => NodeId.make(name))
+
+describe("MembersView", () => {
+  it("ranks members as rendezvous hashing does, whatever the order they are listed in", () => {
+    const view = MembersView.make(names.toReversed().map((name) => member(name)))
+    assert.deepStrictEqual(view.ranking(digest), Rendezvous.rank(names, digest))
+    for (const name of names) assert.strictEqual(view.rankOf(name, digest), Rendezvous.rankOf(names, name, digest))
+  })
+
+  it("gives a stranger rank -1", () => {
+    assert.strictEqual(MembersView.make([member("node-a")]).rankOf(NodeId.make("node-z"), digest), -1)
+    assert.strictEqual(MembersView.none.rankOf(NodeId.make("node-a"), digest), -1)
+  })
+
+  it("counts a node once, as it was first listed", () => {
+    const view = MembersView.make([
+      member("node-a", { peerId: Option.some(peerId) }),
+      member("node-a"),
+      member("node-b")
+    ])
+    assert.strictEqual(view.members.length, 2)
+    assert.strictEqual(view.standingOf(peerId), "member")
+  })
+
+  it("tells members, strangers and the unevaluable apart", () => {
+    const published = MembersView.make([member("node-a", { peerId: Option.some(peerId) }), member("node-b")])
+    assert.strictEqual(published.standingOf(peerId), "member")
+    assert.strictEqual(published.standingOf(stranger), "unrecognized")
+    assert.strictEqual(MembersView.make([member("node-a")]).standingOf(peerId), "unevaluable")
+    assert.strictEqual(MembersView.make([]).standingOf(peerId), "unevaluable")
+    assert.strictEqual(MembersView.none.standingOf(stranger), "member")
+  })
+
+  it("scopes candidates to a zone, and to all members without one or with none in it", () => {
+    const view = MembersView.make([
+      member("node-a", { zone: Option.some("east") }),
+      member("node-b", { zone: Option.some("west") }),
+      member("node-c", { zone: Option.some("east") }),
+      member("node-d")
+    ])
+    assert.deepStrictEqual(view.inZone(Option.some("east")), [names[0], names[2]])
+    assert.deepStrictEqual(view.inZone(Option.some("north")), names)
+    assert.deepStrictEqual(view.inZone(Option.none()), names)
+  })
+
+  it("still ranks rightly when it has forgotten a ranking", () => {
+    const view = MembersView.make(names.map((name) => member(name)))
+    const first = view.ranking(digest)
+    for (let index = 0; index < 300; index++) {
+      view.ranking(Digest.make(`sha256:${index.toString(16).padStart(64, "0")}`))
+    }
+    assert.deepStrictEqual(view.ranking(digest), first)
+  })
+})
