@@ -1,14 +1,17 @@
 /**
- * Blobs on this node's disk.
+ * Blobs on this node, and the names of images.
  */
-import type { StoreError } from "@gantry/coord/Store"
-import { Digest } from "@gantry/protocol"
+
+import { createHash } from "node:crypto"
+import * as Store from "@gantry/coord/Store"
+import { Digest, digestHex } from "@gantry/protocol"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
-import type * as Option from "effect/Option"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type * as Stream from "effect/Stream"
+import * as Stream from "effect/Stream"
 
 /**
  * Why bytes were not taken. `WrongDigest`: they hash to something else.
@@ -28,8 +31,8 @@ export class BlobWriteError extends Schema.TaggedError<BlobWriteError>("@gantry/
 export interface Blob {
   /** Of the whole blob, in bytes. */
   readonly size: number
-  /** The bytes asked for. */
-  readonly stream: Stream.Stream<Uint8Array, StoreError>
+  /** The bytes asked for; fails where the file ends before them. */
+  readonly stream: Stream.Stream<Uint8Array, Store.StoreError>
 }
 
 /** A part of a blob: `length` bytes from `offset`. */
@@ -38,7 +41,10 @@ export interface ByteRange {
   readonly length: number
 }
 
-/** A blob on its way in. Nothing is visible before `commit`; without it the scope leaves nothing behind. */
+/**
+ * A blob on its way in, filled by one fiber. Nothing is visible before
+ * `commit`; without it the scope leaves nothing behind.
+ */
 export interface BlobWriter {
   /** How many bytes have been appended. */
   readonly offset: Effect.Effect<number>
@@ -53,7 +59,7 @@ export interface BlobWriter {
 export const Descriptor = Schema.Struct({
   mediaType: Schema.String,
   digest: Digest,
-  size: Schema.Int
+  size: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
 })
 export type Descriptor = typeof Descriptor.Type
 
@@ -62,18 +68,132 @@ export class BlobStore extends Context.Service<
   BlobStore,
   {
     /** True only if the blob can be opened and is whole. */
-    readonly has: (digest: Digest) => Effect.Effect<boolean, StoreError>
-    /** Opens a blob, whole or in part; none if it is absent. A range must lie within the blob. */
+    readonly has: (digest: Digest) => Effect.Effect<boolean, Store.StoreError>
+    /** The size of a blob in bytes, of one that `has` affirms. */
+    readonly size: (digest: Digest) => Effect.Effect<Option.Option<number>, Store.StoreError>
+    /** Opens a blob, whole or in part; none if `has` denies it. A range must lie within the blob. */
     readonly open: (
       digest: Digest,
-      range?: (size: number) => ByteRange
-    ) => Effect.Effect<Option.Option<Blob>, StoreError, Scope.Scope>
+      range?: ByteRange
+    ) => Effect.Effect<Option.Option<Blob>, Store.StoreError, Scope.Scope>
+    /** Hashes the stored bytes again, all of them: false if they are absent or something else. */
+    readonly verify: (digest: Digest) => Effect.Effect<boolean, Store.StoreError>
     /** Begins a blob. More than `maxSize` bytes are refused. */
     readonly writer: (
       digest: Digest,
       options?: { readonly maxSize?: number | undefined }
     ) => Effect.Effect<BlobWriter, BlobWriteError, Scope.Scope>
     /** Lists an image in `index.json` under a reference name, in place of the one that had the name. */
-    readonly tag: (name: string, descriptor: Descriptor) => Effect.Effect<void, StoreError>
+    readonly tag: (name: string, descriptor: Descriptor) => Effect.Effect<void, Store.StoreError>
   }
 >()("@gantry/oci/BlobStore") {}
+
+/** The digest of bytes in memory. */
+export const digestOf = (bytes: Uint8Array): Digest =>
+  Digest.make(`sha256:${createHash("sha256").update(bytes).digest("hex")}`)
+
+/** Where checked bytes go. */
+export interface BlobSink {
+  /** Puts the chunk at the offset; what an earlier failure left from there on is overwritten. */
+  readonly write: (chunk: Uint8Array, offset: number) => Effect.Effect<void, BlobWriteError>
+  readonly clear: Effect.Effect<void, BlobWriteError>
+  /** Makes the bytes, `size` of them, visible under their digest. */
+  readonly publish: (size: number) => Effect.Effect<void, BlobWriteError>
+}
+
+/** A writer over a sink, for whoever keeps blobs: hashes on the way, bounds the size, and publishes only what has the digest. */
+export const makeWriter = (digest: Digest, maxSize = Number.POSITIVE_INFINITY, sink: BlobSink): BlobWriter => {
+  let hash = createHash("sha256")
+  let offset = 0
+  let published = false
+
+  const refuse = (reason: BlobWriteError["reason"], detail: string) =>
+    Effect.fail(new BlobWriteError({ reason, digest, detail }))
+  const unlessPublished = (effect: Effect.Effect<void, BlobWriteError>) =>
+    Effect.suspend(() => (published ? refuse("Failed", "it has been committed already") : effect))
+
+  const append = (chunk: Uint8Array) => {
+    if (offset + chunk.length > maxSize) return refuse("TooLarge", `more than ${maxSize} bytes came`)
+    return Effect.map(sink.write(chunk, offset), () => {
+      hash.update(chunk)
+      offset += chunk.length
+    })
+  }
+
+  const restart = Effect.map(sink.clear, () => {
+    hash = createHash("sha256")
+    offset = 0
+  })
+
+  const commit = Effect.suspend(() => {
+    const actual = hash.copy().digest("hex")
+    if (actual !== digestHex(digest)) return refuse("WrongDigest", `${offset} bytes came and are sha256:${actual}`)
+    return Effect.map(sink.publish(offset), () => {
+      published = true
+    })
+  })
+
+  // A write, once begun, runs to its end: were its file closed under it, the
+  // bytes could go into another file that has been given the same number.
+  return {
+    offset: Effect.sync(() => offset),
+    append: (chunk) => Effect.uninterruptible(unlessPublished(Effect.suspend(() => append(chunk)))),
+    restart: Effect.uninterruptible(unlessPublished(restart)),
+    commit: Effect.uninterruptible(unlessPublished(commit))
+  }
+}
+
+/** Coordination's view of a blob store. */
+export const layerStore: Layer.Layer<Store.Store, never, BlobStore> = Layer.effect(
+  Store.Store,
+  Effect.map(BlobStore, ({ has }) => Store.Store.of({ has }))
+)
+
+/** Blobs in memory, beginning with the given ones: for tests and simulations. Names are accepted and forgotten. */
+export const layerMemory = (blobs: Iterable<Uint8Array> = []): Layer.Layer<BlobStore | Store.Store> =>
+  Layer.provideMerge(
+    layerStore,
+    Layer.sync(BlobStore, () => {
+      const held = new Map<Digest, Uint8Array>()
+      for (const bytes of blobs) held.set(digestOf(bytes), bytes)
+      const lookup = (digest: Digest) => Effect.sync(() => Option.fromUndefinedOr(held.get(digest)))
+
+      const open = Effect.fnUntraced(function* (digest: Digest, range?: ByteRange) {
+        const bytes = held.get(digest)
+        if (bytes === undefined) return Option.none()
+        const { length, offset } = range ?? { offset: 0, length: bytes.length }
+        if (offset + length > bytes.length) {
+          const cause = new RangeError(`bytes ${offset} to ${offset + length} of ${bytes.length}`)
+          return yield* new Store.StoreError({ reason: "Failed", digest, cause })
+        }
+        return Option.some({ size: bytes.length, stream: Stream.succeed(bytes.subarray(offset, offset + length)) })
+      })
+
+      const writer = (digest: Digest, options?: { readonly maxSize?: number | undefined }) =>
+        Effect.sync(() => {
+          const chunks: Array<Uint8Array> = []
+          return makeWriter(digest, options?.maxSize, {
+            write: (chunk) => Effect.sync(() => void chunks.push(chunk.slice())),
+            clear: Effect.sync(() => void chunks.splice(0)),
+            publish: () => Effect.sync(() => void held.set(digest, Buffer.concat(chunks)))
+          })
+        })
+
+      return BlobStore.of({
+        has: (digest) => Effect.map(lookup(digest), Option.isSome),
+        size: (digest) =>
+          Effect.map(
+            lookup(digest),
+            Option.map(({ length }) => length)
+          ),
+        open,
+        verify: (digest) =>
+          Effect.map(
+            lookup(digest),
+            Option.exists((bytes) => digestOf(bytes) === digest)
+          ),
+        writer,
+        tag: () => Effect.void
+      })
+    })
+  )
