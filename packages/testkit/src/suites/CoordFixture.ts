@@ -63,6 +63,8 @@ export const memberOf = (nodeId: NodeId, peer?: Peer): Member =>
 
 /** What differs from a server that has nothing, pulls nothing and belongs to no cluster. */
 export interface ServerOptions {
+  /** The server's own peer; a new one otherwise. */
+  readonly peer?: Peer
   readonly config?: CoordConfig.Options
   readonly has?: Store.Store["Service"]["has"]
   readonly pull?: Pump.Pump["Service"]["pull"]
@@ -101,7 +103,7 @@ export const startServer = Effect.fnUntraced(function* (
   options: ServerOptions = {}
 ): Effect.fn.Return<ServerUnderTest, never, Peers | Scope.Scope> {
   const peers = yield* Peers
-  const peer = yield* peers.join
+  const peer = options.peer ?? (yield* peers.join)
   const context = yield* Layer.build(layerServer(peer, options))
   return {
     peer,
