@@ -51,7 +51,10 @@ export interface BlobWriter {
   readonly append: (chunk: Uint8Array) => Effect.Effect<void, BlobWriteError>
   /** Drops what was appended and begins again. */
   readonly restart: Effect.Effect<void, BlobWriteError>
-  /** Compares the digest, makes the bytes durable and the blob visible, atomically. */
+  /**
+   * Compares the digest, makes the bytes durable and the blob visible,
+   * atomically. After wrong bytes one may restart; after anything else the writer is done.
+   */
   readonly commit: Effect.Effect<void, BlobWriteError>
 }
 
@@ -101,16 +104,19 @@ export interface BlobSink {
   readonly publish: (size: number) => Effect.Effect<void, BlobWriteError>
 }
 
-/** A writer over a sink, for whoever keeps blobs: hashes on the way, bounds the size, and publishes only what has the digest. */
+/** A writer over a sink: hashes on the way, bounds the size, and publishes only what has the digest. */
 export const makeWriter = (digest: Digest, maxSize = Number.POSITIVE_INFINITY, sink: BlobSink): BlobWriter => {
   let hash = createHash("sha256")
   let offset = 0
-  let published = false
+  let sealed = false
 
   const refuse = (reason: BlobWriteError["reason"], detail: string) =>
     Effect.fail(new BlobWriteError({ reason, digest, detail }))
-  const unlessPublished = (effect: Effect.Effect<void, BlobWriteError>) =>
-    Effect.suspend(() => (published ? refuse("Failed", "it has been committed already") : effect))
+
+  // A write, once begun, runs to its end: were its file closed under it, the
+  // bytes could go into another file that has been given the same number.
+  const unlessSealed = (effect: Effect.Effect<void, BlobWriteError>) =>
+    Effect.uninterruptible(Effect.suspend(() => (sealed ? refuse("Failed", "it has been committed") : effect)))
 
   const append = (chunk: Uint8Array) => {
     if (offset + chunk.length > maxSize) return refuse("TooLarge", `more than ${maxSize} bytes came`)
@@ -128,18 +134,15 @@ export const makeWriter = (digest: Digest, maxSize = Number.POSITIVE_INFINITY, s
   const commit = Effect.suspend(() => {
     const actual = hash.copy().digest("hex")
     if (actual !== digestHex(digest)) return refuse("WrongDigest", `${offset} bytes came and are sha256:${actual}`)
-    return Effect.map(sink.publish(offset), () => {
-      published = true
-    })
+    sealed = true
+    return sink.publish(offset)
   })
 
-  // A write, once begun, runs to its end: were its file closed under it, the
-  // bytes could go into another file that has been given the same number.
   return {
     offset: Effect.sync(() => offset),
-    append: (chunk) => Effect.uninterruptible(unlessPublished(Effect.suspend(() => append(chunk)))),
-    restart: Effect.uninterruptible(unlessPublished(restart)),
-    commit: Effect.uninterruptible(unlessPublished(commit))
+    append: (chunk) => unlessSealed(Effect.suspend(() => append(chunk))),
+    restart: unlessSealed(restart),
+    commit: unlessSealed(commit)
   }
 }
 
