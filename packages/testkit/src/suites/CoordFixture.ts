@@ -192,7 +192,8 @@ export const messageIn = (ending: Ending): Option.Option<Message> => {
 export const ask = (from: Peer, to: Peer, message: Message): Effect.Effect<Option.Option<Message>> =>
   Effect.map(sendRaw(from, to, frameOf(message)), messageIn)
 
-const ioTurn = Effect.callback<void>((resume) => {
+/** Lets real I/O make progress; no time passes. */
+export const ioTurn = Effect.callback<void>((resume) => {
   setImmediate(() => resume(Effect.void))
 })
 

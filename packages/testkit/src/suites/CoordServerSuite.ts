@@ -17,6 +17,7 @@ import {
   PleasePullOutcome,
   PleasePullRequest,
   PullIntent,
+  protocolId,
   RecentlyFailed,
   Registry,
   Repository,
@@ -37,6 +38,7 @@ import { digestOf } from "../Fixtures.ts"
 import {
   ask,
   frameOf,
+  ioTurn,
   memberOf,
   messageIn,
   openRaw,
@@ -524,6 +526,30 @@ export const coordServerSuite = (name: string, network: Layer.Layer<Peers>) => {
         })
       )
 
+      test(
+        "is counted once when the reply cannot be written",
+        Effect.gen(function* () {
+          const pulling = yield* Deferred.make<void>()
+          const proceed = yield* Deferred.make<PumpResult>()
+          const { counts, from, to } = yield* pairUp({
+            pull: () => Effect.andThen(Deferred.succeed(pulling, undefined), Deferred.await(proceed))
+          })
+          const stream = yield* openRaw(from, to)
+          yield* stream.write(frameOf(batch([wanted])))
+          yield* Deferred.await(pulling)
+          yield* stream.reset
+          // What comes behind the reset tells that it has arrived.
+          yield* ask(from, to, query)
+          yield* Deferred.succeed(proceed, PumpResult.Declined())
+          while ((yield* counts)["streamError:write"] === undefined) yield* ioTurn
+          assert.deepStrictEqual(yield* counts, {
+            pleasePullDeclined: 1,
+            pullIntentServed: 1,
+            "streamError:write": 1
+          })
+        })
+      )
+
       for (const [title, bytes] of [
         ["a peer that sends nothing", new Uint8Array()],
         ["a peer that stops inside the length", Uint8Array.of(0x80)],
@@ -810,6 +836,20 @@ export const coordServerSuite = (name: string, network: Layer.Layer<Peers>) => {
           yield* Fiber.join(closing)
           assert.isTrue(Option.isSome(messageIn(yield* Fiber.join(ending))))
           assert.deepStrictEqual(yield* counts, { pleasePullServed: 1, pleasePullStarted: 1 })
+        })
+      )
+
+      test(
+        "refuses new streams from the beginning of the grace period",
+        Effect.gen(function* () {
+          const { ending, from, peer, proceed, scope } = yield* stoppable
+          const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+          const open = Effect.scoped(from.transport.open(peer.address, protocolId))
+          while (Exit.isSuccess(yield* Effect.exit(open))) yield* ioTurn
+          assert.strictEqual((yield* Effect.flip(open)).reason, "UnsupportedProtocol")
+          yield* Deferred.succeed(proceed, PumpResult.Declined())
+          assert.isTrue(Option.isSome(messageIn(yield* Fiber.join(ending))))
+          yield* Fiber.join(closing)
         })
       )
 
