@@ -218,7 +218,7 @@ export const coordClientSuite = (name: string, network: Layer.Layer<Peers>) => {
             const batches = yield* startPuller(peer)
             const digests = manyDigests(count)
             const outcomes = yield* client.pleasePull(target, requestFor(digests))
-            assert.deepStrictEqual(batches, expected)
+            assert.deepStrictEqual<ReadonlyArray<number>>(batches, expected)
             assert.deepStrictEqual(
               outcomes,
               digests.map((digest) => new PleasePullOutcome({ digest, verdict: new Started({ startedAt }) }))

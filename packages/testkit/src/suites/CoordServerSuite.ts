@@ -382,7 +382,7 @@ export const coordServerSuite = (name: string, network: Layer.Layer<Peers>) => {
           yield* Deferred.await(stuck)
           assert.deepStrictEqual(
             yield* whileTimePasses(Fiber.join(answer)),
-            Option.some({
+            Option.some<Message>({
               _tag: "PleasePullResponse",
               results: [
                 { digest: wanted, verdict: new Started({ startedAt: Option.some(startedAt) }) },
@@ -407,7 +407,7 @@ export const coordServerSuite = (name: string, network: Layer.Layer<Peers>) => {
           yield* Deferred.await(stuck)
           assert.deepStrictEqual(
             yield* whileTimePasses(Fiber.join(answer)),
-            Option.some({
+            Option.some<Message>({
               _tag: "PleasePullResponse",
               results: [{ digest: wanted, verdict: new AlreadyPulling({ startedAt: Option.some(entry.startedAt) }) }]
             })
