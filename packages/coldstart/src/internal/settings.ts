@@ -1,0 +1,40 @@
+/**
+ * The settings of a requester, resolved.
+ */
+import { type ContentKind, queriedRanks } from "@gantry/protocol"
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import type { Options } from "../ColdStart.ts"
+
+/** Every setting with its value. */
+export type Settings = {
+  readonly [Key in keyof Options]-?: Exclude<Options[Key], undefined> extends number ? number : Duration.Duration
+}
+
+const positiveDuration = (input: Duration.Input | undefined, fallback: Duration.Input): Duration.Duration =>
+  Option.fromUndefinedOr(input).pipe(
+    Option.flatMap(Duration.fromInput),
+    Option.filter(Duration.isPositive),
+    Option.getOrElse(() => Duration.fromInputUnsafe(fallback))
+  )
+
+const positiveInteger = (input: number | undefined, fallback: number): number =>
+  input !== undefined && input >= 1 ? Math.floor(input) : fallback
+
+/** The defaults with the given settings over them; what is not positive is ignored. */
+export const make = (options: Options = {}): Settings => ({
+  ranks: positiveInteger(options.ranks, queriedRanks),
+  strays: positiveInteger(options.strays, 4),
+  roundTimeout: positiveDuration(options.roundTimeout, "2 seconds"),
+  roundGrace: positiveDuration(options.roundGrace, "250 millis"),
+  pleasePullTimeout: positiveDuration(options.pleasePullTimeout, "2 seconds"),
+  manifestPoll: positiveDuration(options.manifestPoll, "200 millis"),
+  layerPoll: positiveDuration(options.layerPoll, "1 second"),
+  fallbackDelay: positiveDuration(options.fallbackDelay, "3 seconds"),
+  cooldownCap: positiveDuration(options.cooldownCap, "30 seconds"),
+  deadline: positiveDuration(options.deadline, "30 minutes")
+})
+
+/** How long to wait before asking again about a pull that runs. */
+export const pollOf = (settings: Settings, kind: ContentKind): Duration.Duration =>
+  kind === "layer" ? settings.layerPoll : settings.manifestPoll
