@@ -1,0 +1,4 @@
+import * as MemoryPeers from "@gantry/testkit/suites/MemoryPeers"
+import { streamTransportSuite } from "@gantry/testkit/suites/StreamTransportSuite"
+
+streamTransportSuite("memory", MemoryPeers.layer)
