@@ -1,0 +1,75 @@
+/**
+ * What the demo and its node processes say to each other: one JSON document
+ * per line, over the process's standard input and output.
+ */
+import { ContentKind, Digest, Member, NodeId, Registry, Repository } from "@gantry/protocol"
+import * as Schema from "effect/Schema"
+
+/** How a node is to be run. */
+export const Start = Schema.TaggedStruct("Start", {
+  nodeId: NodeId,
+  /** The image layout that the node keeps; created if it does not exist. */
+  directory: Schema.String,
+  /** Where its key is; created if it does not exist. */
+  identityFile: Schema.String,
+  /** A docker `config.json` with the node's credentials. */
+  dockerConfig: Schema.NullOr(Schema.String),
+  /** The registry that the node pulls from, and the URL by which it is reached. */
+  registry: Registry,
+  originUrl: Schema.String
+})
+export type Start = typeof Start.Type
+
+/** An image to bring in. */
+export const Pull = Schema.TaggedStruct("Pull", {
+  registry: Registry,
+  repository: Repository,
+  /** The name of the image in the node's index. */
+  tag: Schema.String,
+  root: Schema.Struct({ mediaType: Schema.String, digest: Digest, size: Schema.Int })
+})
+export type Pull = typeof Pull.Type
+
+/** What a node is told. The first is `Start`; when its input ends, the node ends. */
+export const Command = Schema.Union([Start, Schema.TaggedStruct("Join", { members: Schema.Array(Member) }), Pull])
+export type Command = typeof Command.Type
+
+/** What a node tells. */
+export const Event = Schema.Union([
+  /** It serves, as this member. */
+  Schema.TaggedStruct("Ready", { member: Member }),
+  /** It knows the members it was given. */
+  Schema.TaggedStruct("Joined", {}),
+  /** How much of the image is there, of what is known of it so far. */
+  Schema.TaggedStruct("Progress", {
+    bytes: Schema.Int,
+    totalBytes: Schema.Int,
+    digests: Schema.Int,
+    totalDigests: Schema.Int
+  }),
+  /** A digest has arrived. */
+  Schema.TaggedStruct("Obtained", {
+    digest: Digest,
+    kind: ContentKind,
+    size: Schema.Int,
+    from: Schema.Union([
+      Schema.TaggedStruct("Local", {}),
+      Schema.TaggedStruct("Peer", { holder: NodeId }),
+      Schema.TaggedStruct("Origin", {})
+    ])
+  }),
+  /** The whole image has arrived and has its name. */
+  Schema.TaggedStruct("Finished", {}),
+  /** The image cannot be brought in. */
+  Schema.TaggedStruct("Failed", { detail: Schema.String })
+])
+export type Event = typeof Event.Type
+
+/** The longest line that either side reads; a membership of 64 nodes has some 20 kB. */
+export const maxLineBytes = 1024 * 1024
+
+/** The lines of a node's input. */
+export const commandLine = Schema.toCodecJson(Command)
+
+/** The lines of a node's output. */
+export const eventLine = Schema.toCodecJson(Event)

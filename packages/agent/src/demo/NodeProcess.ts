@@ -1,0 +1,146 @@
+/**
+ * A node of the demo, in a process of its own, as the demo handles it.
+ */
+import { fileURLToPath } from "node:url"
+import type { Member, NodeId } from "@gantry/protocol"
+import type * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Ndjson from "effect/encoding/Ndjson"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import * as Queue from "effect/Queue"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { type Command, commandLine, type Event, eventLine, maxLineBytes, type Start } from "./NodeMessage.ts"
+
+/**
+ * Why a node does not come along. `Spawn`: its process did not start. `Ended`:
+ * its process is gone. `Failed`: it says so itself. `Malformed`: it says what no
+ * node says.
+ */
+export class NodeProcessError extends Schema.TaggedError<NodeProcessError>("@gantry/agent/NodeProcessError")(
+  "NodeProcessError",
+  { reason: Schema.Literals(["Spawn", "Ended", "Failed", "Malformed"]), nodeId: Schema.String, detail: Schema.String }
+) {
+  override get message(): string {
+    return `${this.nodeId}: ${this.detail}`
+  }
+}
+
+/** A running node. */
+export interface NodeProcess {
+  readonly nodeId: NodeId
+  readonly send: (command: Command) => Effect.Effect<void>
+  /** Succeeds when the node serves. */
+  readonly ready: Effect.Effect<Member, NodeProcessError>
+  /** Succeeds when the node knows the members. */
+  readonly joined: Effect.Effect<void, NodeProcessError>
+  /** Succeeds when the node has brought the image in. */
+  readonly finished: Effect.Effect<void, NodeProcessError>
+  /** Ends the process at once, as a machine that loses its power. */
+  readonly kill: Effect.Effect<void>
+}
+
+export interface Options {
+  readonly start: Start
+  /** Sees every event, in order, before it takes effect. */
+  readonly onEvent: (event: Event) => Effect.Effect<void>
+  /** Takes the lines of the node's log. */
+  readonly onLog: (line: string) => Effect.Effect<void>
+}
+
+/** How long a node may take to end after it was told to. */
+const stopGrace = "5 seconds"
+
+/** The node's program lies beside this file, as source or compiled; sources find each other by a condition. */
+const program = (): ReadonlyArray<string> => {
+  const [extension, conditions] = import.meta.url.endsWith(".ts") ? ["ts", ["--conditions=@gantry/source"]] : ["js", []]
+  return [...conditions, fileURLToPath(new URL(`./node.${extension}`, import.meta.url))]
+}
+
+/**
+ * Starts a node; its scope ends it. The node ends as well when this process
+ * does, however that comes about: its input ends then.
+ */
+export const spawn = Effect.fn("NodeProcess.spawn")(function* ({
+  onEvent,
+  onLog,
+  start
+}: Options): Effect.fn.Return<NodeProcess, NodeProcessError, ChildProcessSpawner.ChildProcessSpawner | Scope.Scope> {
+  const { nodeId } = start
+  const failure = (reason: NodeProcessError["reason"]) => (detail: string) =>
+    new NodeProcessError({ reason, nodeId, detail })
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const commands = yield* Queue.unbounded<Command, Cause.Done>()
+  const ready = yield* Deferred.make<Member, NodeProcessError>()
+  const joined = yield* Deferred.make<void, NodeProcessError>()
+  const finished = yield* Deferred.make<void, NodeProcessError>()
+
+  const child = yield* spawner
+    .spawn(
+      ChildProcess.make(process.execPath, program(), {
+        stdin: Stream.fromQueue(commands).pipe(
+          Stream.pipeThroughChannel(Ndjson.encodeSchema(commandLine)()),
+          Stream.orDie
+        ),
+        forceKillAfter: stopGrace
+      })
+    )
+    .pipe(Effect.mapError((error) => failure("Spawn")(`its process does not start: ${error.message}`)))
+
+  const giveUp = (error: NodeProcessError) =>
+    Effect.all([Deferred.fail(ready, error), Deferred.fail(joined, error), Deferred.fail(finished, error)], {
+      discard: true
+    })
+
+  const react = (event: Event): Effect.Effect<unknown> => {
+    switch (event._tag) {
+      case "Ready":
+        return Deferred.succeed(ready, event.member)
+      case "Joined":
+        return Deferred.succeed(joined, undefined)
+      case "Finished":
+        return Deferred.succeed(finished, undefined)
+      case "Failed":
+        return giveUp(failure("Failed")(event.detail))
+      case "Progress":
+      case "Obtained":
+        return Effect.void
+    }
+  }
+
+  yield* child.stdout.pipe(
+    Stream.pipeThroughChannel(Ndjson.decodeSchema(eventLine)({ maxLineBytes })),
+    Stream.runForEach((event) => Effect.andThen(onEvent(event), react(event))),
+    Effect.matchEffect({
+      onFailure: (error) => giveUp(failure("Malformed")(`its output cannot be read: ${error.message}`)),
+      onSuccess: () =>
+        Effect.flatMap(Effect.result(child.exitCode), (exit) =>
+          giveUp(
+            failure("Ended")(
+              exit._tag === "Success" ? `its process ended with exit code ${exit.success}` : exit.failure.message
+            )
+          )
+        )
+    }),
+    Effect.forkScoped
+  )
+  yield* child.stderr.pipe(
+    Stream.decodeText(),
+    Stream.splitLines,
+    Stream.runForEach(onLog),
+    Effect.ignore,
+    Effect.forkScoped
+  )
+  yield* Queue.offer(commands, start)
+
+  return {
+    nodeId,
+    send: (command) => Effect.asVoid(Queue.offer(commands, command)),
+    ready: Deferred.await(ready),
+    joined: Deferred.await(joined),
+    finished: Deferred.await(finished),
+    kill: Effect.ignore(child.kill({ killSignal: "SIGKILL" }))
+  }
+})
