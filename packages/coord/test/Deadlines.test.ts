@@ -156,7 +156,7 @@ describe("The client's deadlines", () => {
     const network = yield* MemoryNetwork.MemoryNetwork
     const peer = yield* join
     yield* peer.transport.handle(protocolId, () => Effect.void)
-    if (!reachable) yield* network.partition([peer.address.peerId])
+    if (!reachable) yield* Effect.asVoid(network.partition([peer.address.peerId]))
     const { client } = yield* startClient({
       resolve: () => Effect.succeedSome(peer.address),
       ...(options !== undefined && { config: options })

@@ -414,5 +414,5 @@ export const coordClientSuite = (name: string, network: Layer.Layer<Peers>) => {
 /** A reset shows in writes, once both have told the other that they will not write. */
 const untilWriteFails = (stream: DuplexStream): Effect.Effect<Ending> =>
   Effect.forever(Effect.andThen(stream.write(Uint8Array.of(0x80)), ioTurn)).pipe(
-    Effect.catch(() => Effect.succeed({ _tag: "Reset" as const }))
+    Effect.orElseSucceed(() => ({ _tag: "Reset" as const }))
   )

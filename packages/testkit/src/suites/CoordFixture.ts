@@ -165,7 +165,7 @@ export const readToEnd = (stream: DuplexStream): Effect.Effect<Ending> =>
       if (Option.isNone(chunk)) return { _tag: "Closed" as const, bytes: new Uint8Array(Buffer.concat(chunks)) }
       chunks.push(chunk.value)
     }
-  }).pipe(Effect.catch(() => Effect.succeed({ _tag: "Reset" as const })))
+  }).pipe(Effect.orElseSucceed(() => ({ _tag: "Reset" as const })))
 
 /** Sends bytes on a stream of their own, ends our side, and reads to the end. */
 export const sendRaw = (from: Peer, to: Peer, bytes: Uint8Array): Effect.Effect<Ending> =>
