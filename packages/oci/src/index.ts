@@ -2,4 +2,6 @@
  * The OCI side of Gantry.
  */
 export * as BlobStore from "./BlobStore.ts"
+export * as Credentials from "./Credentials.ts"
 export * as ImageLayout from "./ImageLayout.ts"
+export * as RegistryClient from "./RegistryClient.ts"
