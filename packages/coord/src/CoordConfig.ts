@@ -7,7 +7,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { positiveDuration, positiveNumber } from "./internal/settings.ts"
+import { positiveDuration, positiveNumber } from "./Settings.ts"
 
 /** Every setting of server and client (protocol, sections 4 and 7). */
 export class CoordConfig extends Context.Service<

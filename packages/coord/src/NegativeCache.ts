@@ -9,8 +9,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import { positiveDuration, positiveNumber } from "./internal/settings.ts"
 import { Metrics } from "./Metrics.ts"
+import { positiveDuration, positiveNumber } from "./Settings.ts"
 
 /** A cooldown that runs. */
 export interface NegativeEntry {
