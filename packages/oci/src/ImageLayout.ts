@@ -247,8 +247,9 @@ const make = Effect.fnUntraced(function* ({ directory }: Options) {
     const examination = Effect.tapError(examining.withPermit(verify(digest)), (error) =>
       Effect.logWarning(error.message)
     )
-    const fiber = yield* FiberMap.run(examinations, digest, examination, { onlyIfMissing: true })
-    yield* Effect.timeoutOption(Fiber.join(fiber), examinationPatience)
+    yield* FiberMap.run(examinations, digest, examination, { onlyIfMissing: true })
+    const running = yield* FiberMap.get(examinations, digest)
+    if (Option.isSome(running)) yield* Effect.timeoutOption(Fiber.join(running.value), examinationPatience)
   })
 
   const isWhole = Effect.fnUntraced(function* (digest: Digest, info: FileSystem.File.Info) {
