@@ -15,10 +15,7 @@ describe("WWW-Authenticate", () => {
       'Bearer realm="https://auth.example.com/token",service="registry.example.com",scope="repository:a/b:pull,push"',
       [["bearer", { ...token, scope: "repository:a/b:pull,push" }]]
     ],
-    [
-      'BEARER Realm = "https://auth.example.com/token" , SERVICE=registry.example.com',
-      [["bearer", token]]
-    ],
+    ['BEARER Realm = "https://auth.example.com/token" , SERVICE=registry.example.com', [["bearer", token]]],
     [
       'Basic realm="a, Bearer realm=b", Bearer realm="https://auth.example.com/token", service="registry.example.com"',
       [
@@ -36,13 +33,22 @@ describe("WWW-Authenticate", () => {
     ],
     ['Bearer realm="say \\"hi\\" \\\\ there"', [["bearer", { realm: 'say "hi" \\ there' }]]],
     ['Bearer realm=""', [["bearer", { realm: "" }]]],
+    ["Bearer realm=https://auth.example.com/token,service=registry.example.com", [["bearer", token]]],
     [
-      "Bearer realm=https://auth.example.com/token,service=registry.example.com",
-      [["bearer", token]]
+      ", ,Bearer , , Basic",
+      [
+        ["bearer", {}],
+        ["basic", {}]
+      ]
     ],
-    [", ,Bearer , , Basic", [["bearer", {}], ["basic", {}]]],
     ['realm="of no scheme"', []],
-    ['Bearer realm="never ends', [["bearer", {}], ["realm", {}]]]
+    [
+      'Bearer realm="never ends',
+      [
+        ["bearer", {}],
+        ["realm", {}]
+      ]
+    ]
   ] as const)("%s", (header, expected) => {
     assert.deepStrictEqual(challenges(header), expected as never)
   })
@@ -54,8 +60,7 @@ describe("WWW-Authenticate", () => {
 })
 
 describe("Content-Range", () => {
-  const part = (first: number, total?: number) =>
-    Option.some({ first, total: Option.fromUndefinedOr(total) })
+  const part = (first: number, total?: number) => Option.some({ first, total: Option.fromUndefinedOr(total) })
   it.each([
     ["bytes 5-9/10", part(5, 10)],
     ["bytes 0-0/1", part(0, 1)],
