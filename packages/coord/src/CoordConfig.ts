@@ -7,7 +7,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { positiveDuration, positiveNumber } from "./Settings.ts"
+import { positiveDuration, positiveInteger } from "./Settings.ts"
 
 /** Every setting of server and client (protocol, sections 4 and 7). */
 export class CoordConfig extends Context.Service<
@@ -64,12 +64,12 @@ export type Options = {
 export const make = (options: Options = {}): CoordConfig["Service"] => ({
   streamHandshakeTimeout: positiveDuration(options.streamHandshakeTimeout, defaults.streamHandshakeTimeout),
   dispatchTimeout: positiveDuration(options.dispatchTimeout, defaults.dispatchTimeout),
-  maxConcurrentStreams: positiveNumber(options.maxConcurrentStreams, defaults.maxConcurrentStreams),
-  maxConcurrentStreamsPerPeer: positiveNumber(
+  maxConcurrentStreams: positiveInteger(options.maxConcurrentStreams, defaults.maxConcurrentStreams),
+  maxConcurrentStreamsPerPeer: positiveInteger(
     options.maxConcurrentStreamsPerPeer,
     defaults.maxConcurrentStreamsPerPeer
   ),
-  maxDigestsPerPleasePull: positiveNumber(options.maxDigestsPerPleasePull, defaults.maxDigestsPerPleasePull),
+  maxDigestsPerPleasePull: positiveInteger(options.maxDigestsPerPleasePull, defaults.maxDigestsPerPleasePull),
   peerAuthorization: options.peerAuthorization ?? defaults.peerAuthorization,
   unauthorizedWarningInterval: positiveDuration(
     options.unauthorizedWarningInterval,
@@ -78,7 +78,7 @@ export const make = (options: Options = {}): CoordConfig["Service"] => ({
   shutdownGrace: positiveDuration(options.shutdownGrace, defaults.shutdownGrace),
   dialTimeout: positiveDuration(options.dialTimeout, defaults.dialTimeout),
   rpcTimeout: positiveDuration(options.rpcTimeout, defaults.rpcTimeout),
-  clientMaxDigestsPerPleasePull: positiveNumber(
+  clientMaxDigestsPerPleasePull: positiveInteger(
     options.clientMaxDigestsPerPleasePull,
     defaults.clientMaxDigestsPerPleasePull
   )

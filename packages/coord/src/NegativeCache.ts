@@ -10,7 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { Metrics } from "./Metrics.ts"
-import { positiveDuration, positiveNumber } from "./Settings.ts"
+import { positiveDuration, positiveInteger, positiveNumber } from "./Settings.ts"
 
 /** A cooldown that runs. */
 export interface NegativeEntry {
@@ -79,7 +79,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   const initial = Duration.toMillis(positiveDuration(options.initial, Duration.seconds(10)))
   const multiplier = positiveNumber(options.multiplier, 3)
   const cap = Duration.toMillis(positiveDuration(options.cap, Duration.minutes(10)))
-  const capacity = positiveNumber(options.capacity, 100_000)
+  const capacity = positiveInteger(options.capacity, 100_000)
 
   /** By reference, the longest unchanged first. */
   const remembered = new Map<string, Remembered>()
