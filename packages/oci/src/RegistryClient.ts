@@ -156,7 +156,10 @@ const hosts: ReadonlyMap<string, string> = new Map([
 ])
 
 const isLoopback = ({ hostname }: URL) =>
-  hostname === "localhost" || hostname.endsWith(".localhost") || hostname.startsWith("127.") || hostname === "[::1]"
+  hostname === "localhost" ||
+  hostname.endsWith(".localhost") ||
+  /^127(\.\d+){3}$/.test(hostname) ||
+  hostname === "[::1]"
 
 interface Subject extends Authorizer.Place {
   readonly reference: string
