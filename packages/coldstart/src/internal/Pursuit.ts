@@ -215,14 +215,25 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
       return Effect.logWarning(`${puller} takes over the pull of ${digest} from ${passed.join(", ")}`)
     }
 
-    /** The reply may be lost while the pull runs: the same node is asked twice before anyone else is thought of. */
-    const pleasePull = (view: MembersView, puller: NodeId, rule: PullReason["rule"]): Effect.Effect<Reply> =>
+    /**
+     * The reply may be lost while the pull runs: the same node is asked twice
+     * before anyone else is thought of, and one that is out of reach by then may
+     * be pulling still.
+     */
+    const pleasePull = Effect.fnUntraced(function* (view: MembersView, puller: NodeId, rule: PullReason["rule"]) {
+      const call = callPull(view, puller, rule)
+      const first = yield* call
+      if (first._tag !== "NoAnswer") return first
+      const second = yield* call
+      return second._tag === "OutOfReach" ? first : second
+    })
+
+    const callPull = (view: MembersView, puller: NodeId, rule: PullReason["rule"]): Effect.Effect<Reply> =>
       (puller === self ? startLocalPull(view, rule) : callPleasePull(puller)).pipe(
         Effect.map(verdictOf),
         Effect.timeoutOrElse({ duration: settings.pleasePullTimeout, orElse: () => Effect.succeed(noAnswer) }),
         Effect.tapError((error) => Effect.logDebug(error.message)),
-        Effect.catch((error) => Effect.succeed(isOutOfReach(error) ? outOfReach : noAnswer)),
-        Effect.repeat({ times: 1, while: (reply) => reply._tag === "NoAnswer" })
+        Effect.catch((error) => Effect.succeed(isOutOfReach(error) ? outOfReach : noAnswer))
       )
 
     const callPleasePull = (puller: NodeId) =>
