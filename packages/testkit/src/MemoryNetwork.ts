@@ -4,6 +4,7 @@
 import { type DuplexStream, OpenError, StreamTransport } from "@gantry/coord/StreamTransport"
 import type { PeerId } from "@gantry/protocol"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -11,9 +12,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import { type Link, MemoryStream, type Surroundings } from "./internal/MemoryStream.ts"
+import { makeCalendar } from "./internal/calendar.ts"
+import { type Link, MemoryStream, type Surroundings, travelTime } from "./internal/MemoryStream.ts"
 
 /** Bytes that an end may send before the other end reads them; from then on writes wait. */
 export { windowBytes } from "./internal/MemoryStream.ts"
@@ -116,6 +117,7 @@ const linkOf = ({ chunkBytes, jitter, latency, loss, lossAfter }: LinkOptions): 
 
 const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect.gen(function* () {
   const scope = yield* Effect.scope
+  const calendar = makeCalendar(scope)
   const run = Effect.runForkWith(yield* Effect.context<never>())
   const nodes = new Map<PeerId, Node>()
   const links = new Map<PeerId | undefined, Map<PeerId | undefined, Partial<Link>>>()
@@ -166,6 +168,7 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
     let ends = 2
     const surroundingsOf = (local: Node, remote: Node): Surroundings => ({
       scope,
+      calendar,
       link: () => resolve(local.peerId, remote.peerId),
       isOpen(end) {
         const isOpen =
@@ -200,11 +203,17 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
     return pair
   }
 
+  const sleep = Effect.fnUntraced(function* (millis: number) {
+    if (millis === 0) return
+    const instant = millis + (yield* Clock.currentTimeMillis)
+    const over = Deferred.makeUnsafe<void>()
+    yield* calendar(instant, () => Deferred.doneUnsafe(over, Effect.yieldNow))
+    yield* Deferred.await(over)
+  })
+
   /** One way of an open. */
   const travel = Effect.fnUntraced(function* (from: PeerId, to: PeerId, isStuck: () => boolean) {
-    const { jitter, latency } = resolve(from, to)
-    const delay = latency + (jitter > 0 ? jitter * (yield* Random.next) : 0)
-    if (delay > 0) yield* Effect.sleep(delay)
+    yield* sleep(yield* travelTime(resolve(from, to)))
     while (true) {
       const change = healed
       const partition = partitionOf(from, to)

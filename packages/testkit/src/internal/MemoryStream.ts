@@ -5,10 +5,9 @@ import { type DuplexStream, StreamError } from "@gantry/coord/StreamTransport"
 import type { PeerId } from "@gantry/protocol"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
-import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
+import type { Calendar } from "./calendar.ts"
 
 /** Bytes that an end may send before the other end reads, as in a Yamux stream. */
 export const windowBytes = 262_144
@@ -25,10 +24,16 @@ export interface Link {
   readonly chunkBytes: number
 }
 
+/** How long something takes this time, in whole milliseconds. */
+export const travelTime = ({ jitter, latency }: Link): Effect.Effect<number> =>
+  jitter > 0 ? Effect.map(Random.next, (chance) => Math.round(latency + jitter * chance)) : Effect.succeed(latency)
+
 /** What an end asks of the network that it is part of. */
 export interface Surroundings {
-  /** Runs what travels, and ends that linger. */
+  /** Runs ends that linger. */
   readonly scope: Scope.Scope
+  /** Brings what travels to its end. */
+  readonly calendar: Calendar
   /** The way that leaves this end, as it is now. */
   readonly link: () => Link
   /** Whether what has come to this end gets in; false holds it back until the network calls `flush`. */
@@ -43,12 +48,19 @@ export interface Surroundings {
 
 type Event = Uint8Array | "open" | "end" | "reset"
 
-const closed = (why: string) => new StreamError({ reason: "Closed", cause: new Error(why) })
-const wasReset = (why: string) => new StreamError({ reason: "Reset", cause: new Error(why) })
+/** How far an end has come: its streams are read and written as long as it is open. */
+type State = "open" | "closed" | "reset" | "resetByPeer"
 
-/** Whoever waits goes on in a turn of its own, never within the turn of whoever opens the latch. */
-const passing = (latch: Latch.Latch) =>
-  Effect.suspend(() => (latch.isOpen() ? Effect.void : Effect.andThen(latch.await, Effect.yieldNow)))
+const failures: Record<Exclude<State, "open">, readonly [reason: StreamError["reason"], why: string]> = {
+  closed: ["Closed", "it was closed on this side"],
+  reset: ["Closed", "it was reset on this side"],
+  resetByPeer: ["Reset", "by the other side"]
+}
+
+const failureOf = (state: Exclude<State, "open">) => {
+  const [reason, why] = failures[state]
+  return new StreamError({ reason, cause: new Error(why) })
+}
 
 /** One end of a stream. */
 export class MemoryStream implements DuplexStream {
@@ -56,25 +68,23 @@ export class MemoryStream implements DuplexStream {
   readonly #surroundings: Surroundings
   #other!: MemoryStream
 
+  #state: State = "open"
+  #ended = false
+  #remoteEnded = false
+  #finished = false
+
   /** What the other end has sent and this one has not taken in; the first `#arrived` of it have come. */
   readonly #incoming: Array<Event> = []
   #arrived = 0
   #lastArrival = 0
-  readonly #received: Array<Uint8Array> = []
-  /** Open when a read would not wait. */
-  readonly #readable = Latch.makeUnsafe(false)
-  /** Open when a write would not wait. */
-  readonly #writable = Latch.makeUnsafe(true)
-  readonly #over = Latch.makeUnsafe(false)
+  /** Taken in and not read. */
+  readonly #unread: Array<Uint8Array> = []
 
   #credit = windowBytes
   #sent = 0
   #lost = false
-  #ended = false
-  #remoteEnded = false
-  #finished = false
-  /** What reads and writes fail with, once they do. */
-  #failure: StreamError | undefined
+
+  #waiting: Array<() => void> = []
 
   private constructor(remotePeer: PeerId, surroundings: Surroundings) {
     this.remotePeer = remotePeer
@@ -93,6 +103,7 @@ export class MemoryStream implements DuplexStream {
     return [near, far]
   }
 
+  /** Reset, or ended from both sides. */
   get isFinished(): boolean {
     return this.#finished
   }
@@ -112,102 +123,105 @@ export class MemoryStream implements DuplexStream {
     }
   }
 
-  readonly read: DuplexStream["read"] = Effect.suspend(() => Effect.andThen(passing(this.#readable), this.#next))
+  get read(): DuplexStream["read"] {
+    const isReady = () => this.#unread.length > 0 || this.#remoteEnded || this.#state !== "open"
+    return this.#when(isReady, () => {
+      if (this.#state !== "open") return Effect.fail(failureOf(this.#state))
+      const first = this.#unread.shift()
+      if (first === undefined) return Effect.succeedNone
+      const { chunkBytes } = this.#other.#surroundings.link()
+      const chunk = first.subarray(0, chunkBytes)
+      if (chunk.length < first.length) this.#unread.unshift(first.subarray(chunkBytes))
+      this.#other.#grant(chunk.length)
+      return Effect.succeedSome(chunk)
+    })
+  }
 
-  readonly #next: DuplexStream["read"] = Effect.suspend(() => {
-    if (this.#failure !== undefined) return Effect.fail(this.#failure)
-    const first = this.#received.shift()
-    if (first === undefined) return this.#remoteEnded ? Effect.succeedNone : this.read
-    const { chunkBytes } = this.#other.#surroundings.link()
-    const chunk = first.subarray(0, chunkBytes)
-    if (chunk.length < first.length) this.#received.unshift(first.subarray(chunkBytes))
-    else if (this.#received.length === 0 && !this.#remoteEnded) this.#readable.closeUnsafe()
-    this.#other.#grant(chunk.length)
-    return Effect.succeed(Option.some(chunk))
-  })
+  readonly write = (bytes: Uint8Array): Effect.Effect<void, StreamError> => {
+    const isReady = () => this.#credit > 0 || this.#ended || this.#state !== "open"
+    return this.#when(isReady, () => {
+      if (this.#state !== "open") return Effect.fail(failureOf(this.#state))
+      if (this.#ended) return Effect.fail(failureOf("closed"))
+      const fitting = bytes.slice(0, this.#credit)
+      if (fitting.length === 0) return Effect.void
+      this.#credit -= fitting.length
+      this.#surroundings.wrote(fitting.length)
+      const sent = this.#send(fitting)
+      return fitting.length === bytes.length ? sent : Effect.andThen(sent, this.write(bytes.subarray(fitting.length)))
+    })
+  }
 
-  readonly write = (bytes: Uint8Array): Effect.Effect<void, StreamError> =>
-    Effect.andThen(
-      passing(this.#writable),
-      Effect.suspend(() => {
-        if (this.#failure !== undefined) return Effect.fail(this.#failure)
-        if (this.#ended) return Effect.fail(closed("our side was ended"))
-        const fitting = bytes.slice(0, this.#credit)
-        this.#credit -= fitting.length
-        if (this.#credit === 0) this.#writable.closeUnsafe()
-        this.#surroundings.wrote(fitting.length)
-        const sent = fitting.length === 0 ? Effect.void : Effect.uninterruptible(this.#send(fitting))
-        return fitting.length === bytes.length ? sent : Effect.andThen(sent, this.write(bytes.subarray(fitting.length)))
-      })
-    )
+  get closeWrite(): DuplexStream["closeWrite"] {
+    return Effect.suspend(() => (this.#state === "open" ? this.#end() : Effect.fail(failureOf(this.#state))))
+  }
 
-  readonly closeWrite: DuplexStream["closeWrite"] = Effect.suspend(() => {
-    if (this.#failure !== undefined) return Effect.fail(this.#failure)
-    return Effect.uninterruptible(this.#end)
-  })
-
-  readonly close: DuplexStream["close"] = Effect.suspend(() => {
-    if (this.#failure !== undefined) return Effect.void
-    this.#fail(closed("the stream was closed"))
-    const linger = Effect.timeoutOrElse(this.#over.await, { duration: lingerMillis, orElse: () => this.reset })
-    return Effect.uninterruptible(
-      Effect.andThen(
-        this.#end,
-        Effect.suspend(() =>
-          this.#finished
-            ? Effect.void
-            : Effect.asVoid(Effect.forkIn(linger, this.#surroundings.scope, { startImmediately: true }))
-        )
+  get close(): DuplexStream["close"] {
+    return Effect.suspend(() => {
+      if (this.#state !== "open") return Effect.void
+      this.#leave("closed")
+      return Effect.andThen(
+        this.#end(),
+        Effect.suspend(() => (this.#finished ? Effect.void : this.#linger()))
       )
-    )
-  })
+    }).pipe(Effect.uninterruptible)
+  }
 
-  readonly reset: DuplexStream["reset"] = Effect.suspend(() => {
-    if (this.#finished) return Effect.void
-    this.#fail(closed("the stream was reset on this side"))
-    this.#finish()
-    return Effect.uninterruptible(this.#send("reset"))
-  })
+  get reset(): DuplexStream["reset"] {
+    return Effect.suspend(() => {
+      if (this.#finished) return Effect.void
+      this.#leave("reset")
+      this.#finish()
+      return this.#send("reset")
+    })
+  }
 
-  readonly #end = Effect.suspend(() => {
+  #end(): Effect.Effect<void> {
     if (this.#ended) return Effect.void
     this.#ended = true
-    this.#writable.openUnsafe()
     if (this.#remoteEnded) this.#finish()
+    this.#changed()
     return this.#send("end")
-  })
+  }
 
-  readonly #send = Effect.fnUntraced({ self: this }, function* (event: Event) {
-    const { jitter, latency, loss, lossAfter } = this.#surroundings.link()
-    if (this.#lost) return
-    const size = typeof event === "string" ? 0 : event.length
-    const before = this.#sent
-    this.#sent += size
-    let passing = event
-    if (loss > 0 && this.#sent >= lossAfter && (yield* Random.next) < loss) {
-      this.#lost = true
-      if (typeof event === "string" || before >= lossAfter) return
-      passing = event.subarray(0, lossAfter - before)
-    }
-    const delay = latency + (jitter > 0 ? jitter * (yield* Random.next) : 0)
-    yield* this.#other.#carry(passing, delay)
-  })
+  #linger(): Effect.Effect<void> {
+    const finished = this.#when(
+      () => this.#finished,
+      () => Effect.void
+    )
+    const lingering = Effect.timeoutOrElse(finished, { duration: lingerMillis, orElse: () => this.reset })
+    return Effect.asVoid(Effect.forkIn(lingering, this.#surroundings.scope, { startImmediately: true }))
+  }
+
+  #send(event: Event): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      const link = this.#surroundings.link()
+      if (this.#lost) return
+      const before = this.#sent
+      this.#sent += typeof event === "string" ? 0 : event.length
+      let passing = event
+      if (link.loss > 0 && this.#sent >= link.lossAfter && (yield* Random.next) < link.loss) {
+        this.#lost = true
+        if (typeof event === "string" || before >= link.lossAfter) return
+        passing = event.subarray(0, link.lossAfter - before)
+      }
+      yield* this.#other.#carry(passing, yield* travelTime(link))
+    }).pipe(Effect.uninterruptible)
+  }
 
   /** Brings an event to this end after a delay, never before one that was sent earlier. */
-  readonly #carry = Effect.fnUntraced({ self: this }, function* (event: Event, delay: number) {
+  #carry(event: Event, delay: number): Effect.Effect<void> {
     const isFirst = this.#incoming.length === this.#arrived
     this.#incoming.push(event)
-    const arrive = Effect.sync(() => {
+    const arrive = () => {
       this.#arrived++
       this.flush()
+    }
+    if (delay === 0 && isFirst) return Effect.sync(arrive)
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      this.#lastArrival = Math.max(now + delay, this.#lastArrival)
+      return this.#surroundings.calendar(this.#lastArrival, arrive)
     })
-    if (delay === 0 && isFirst) return yield* arrive
-    const now = yield* Clock.currentTimeMillis
-    this.#lastArrival = Math.max(now + delay, this.#lastArrival)
-    yield* Effect.forkIn(Effect.delay(arrive, this.#lastArrival - now), this.#surroundings.scope, {
-      startImmediately: true
-    })
-  })
+  }
 
   #take(event: Event): void {
     if (this.#finished) return
@@ -215,38 +229,57 @@ export class MemoryStream implements DuplexStream {
       this.#surroundings.accept(this)
     } else if (event === "end") {
       this.#remoteEnded = true
-      this.#readable.openUnsafe()
       if (this.#ended) this.#finish()
     } else if (event === "reset") {
-      this.#fail(wasReset("by the other side"))
+      this.#leave("resetByPeer")
       this.#finish()
-    } else if (this.#failure === undefined) {
-      this.#received.push(event)
-      this.#readable.openUnsafe()
+    } else if (this.#state === "open") {
+      this.#unread.push(event)
     } else {
       this.#other.#grant(event.length)
     }
+    this.#changed()
   }
 
   /** Lets this end send so many bytes more. */
   #grant(bytes: number): void {
     this.#credit += bytes
-    if (bytes > 0) this.#writable.openUnsafe()
+    this.#changed()
   }
 
   /** From now on reads and writes fail; what is unread is dropped. */
-  #fail(failure: StreamError): void {
-    this.#failure ??= failure
-    const dropped = this.#received.splice(0)
-    this.#readable.openUnsafe()
-    this.#writable.openUnsafe()
+  #leave(state: Exclude<State, "open">): void {
+    if (this.#state === "open") this.#state = state
+    const dropped = this.#unread.splice(0)
+    this.#changed()
     this.#other.#grant(dropped.reduce((sum, chunk) => sum + chunk.length, 0))
   }
 
   #finish(): void {
-    if (this.#finished) return
     this.#finished = true
     this.#surroundings.finished(this)
-    this.#over.openUnsafe()
+    this.#changed()
+  }
+
+  #changed(): void {
+    const waiting = this.#waiting
+    this.#waiting = []
+    for (const proceed of waiting) proceed()
+  }
+
+  /** Goes on once this end is ready for it, in a turn of its own and never within that of whoever made it ready. */
+  #when<A, E>(isReady: () => boolean, next: () => Effect.Effect<A, E>): Effect.Effect<A, E> {
+    return Effect.suspend(() => {
+      if (isReady()) return next()
+      const change = Effect.callback<void>((resume) => {
+        if (isReady()) return resume(Effect.void)
+        const proceed = () => resume(Effect.yieldNow)
+        this.#waiting.push(proceed)
+        return Effect.sync(() => {
+          this.#waiting = this.#waiting.filter((other) => other !== proceed)
+        })
+      })
+      return Effect.andThen(change, this.#when(isReady, next))
+    })
   }
 }
