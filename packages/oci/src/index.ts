@@ -4,4 +4,5 @@
 export * as BlobStore from "./BlobStore.ts"
 export * as Credentials from "./Credentials.ts"
 export * as ImageLayout from "./ImageLayout.ts"
+export * as Manifest from "./Manifest.ts"
 export * as RegistryClient from "./RegistryClient.ts"
