@@ -18,7 +18,7 @@ import {
   replyCut,
   repository,
   serve
-} from "./Origin.ts"
+} from "./support/origin.ts"
 
 const blob = new TextEncoder().encode("the bytes of a layer")
 const digest = digestOf(blob)
