@@ -1,6 +1,7 @@
 /**
  * The OCI side of Gantry.
  */
+export * as BlobEndpoint from "./BlobEndpoint.ts"
 export * as BlobStore from "./BlobStore.ts"
 export * as Credentials from "./Credentials.ts"
 export * as ImageLayout from "./ImageLayout.ts"
