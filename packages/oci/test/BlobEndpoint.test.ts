@@ -1,0 +1,350 @@
+import * as Net from "node:net"
+import { NodeHttpClient } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { Store } from "@gantry/coord"
+import { BlobEndpoint, BlobStore } from "@gantry/oci"
+import type { Digest } from "@gantry/protocol"
+import { Deferred, Effect, Exit, Fiber, Latch, Layer, Option, Scope, Stream } from "effect"
+import { HttpClient, HttpClientRequest } from "effect/http"
+import type { HttpMethod } from "effect/http/HttpMethod"
+import { TestClock } from "effect/testing"
+import { layerBlobs } from "./support/blobs.ts"
+import { bytesOf } from "./support/bytes.ts"
+
+const bytes = bytesOf(1, 300_000)
+const digest = BlobStore.digestOf(bytes)
+const absent = BlobStore.digestOf(bytesOf(2, 10))
+const manifestType = "application/vnd.docker.distribution.manifest.list.v2+json"
+const manifest = new TextEncoder().encode(JSON.stringify({ schemaVersion: 2, mediaType: manifestType, manifests: [] }))
+const manifestDigest = BlobStore.digestOf(manifest)
+const empty = new Uint8Array()
+
+const blobPath = (of: Digest | string, name = "gantry") => `/v2/${name}/blobs/${of}`
+const manifestPath = (of: Digest | string, name = "gantry") => `/v2/${name}/manifests/${of}`
+
+/** The status, headers and bytes of a response of this test's endpoint. */
+const ask = Effect.fnUntraced(function* (
+  path: string,
+  headers: Record<string, string> = {},
+  method: HttpMethod = "GET",
+  mark: Record<string, string> = { "gantry-mirrored": "1" }
+) {
+  const { address } = yield* BlobEndpoint.BlobEndpoint
+  const client = yield* HttpClient.HttpClient
+  const request = HttpClientRequest.make(method)(`http://${address}${path}`, { headers: { ...mark, ...headers } })
+  const response = yield* client.execute(request)
+  const body = Buffer.from(yield* response.arrayBuffer)
+  return { status: response.status, headers: response.headers, body }
+})
+
+const errorCode = (body: Buffer): string => JSON.parse(body.toString()).errors[0].code
+
+/** A connection that has sent a request, or nothing, and reads nothing until it is resumed. */
+const connect = Effect.fnUntraced(function* (request: string) {
+  const { address } = yield* BlobEndpoint.BlobEndpoint
+  const [host = "", port] = address.split(":")
+  const socket = yield* Effect.acquireRelease(
+    Effect.callback<Net.Socket>((resume) => {
+      const socket = Net.connect({ host, port: Number(port) }, () => {
+        socket.write(request, () => resume(Effect.succeed(socket)))
+      })
+      socket.on("error", () => {})
+      socket.pause()
+    }),
+    (socket) => Effect.sync(() => socket.destroy())
+  )
+  /** Reads to the end, and tells how much came. */
+  const drain = Effect.callback<number>((resume) => {
+    let length = 0
+    socket.on("data", (chunk) => {
+      length += chunk.length
+    })
+    socket.once("close", () => resume(Effect.succeed(length)))
+    socket.resume()
+  })
+  return { socket, drain }
+})
+const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: peer\r\nGantry-Mirrored: 1\r\nConnection: close\r\n\r\n`
+
+const serving = (blobs: Layer.Layer<BlobStore.BlobStore>, options?: BlobEndpoint.Options) =>
+  Effect.provide(
+    Layer.fresh(BlobEndpoint.layer(options)).pipe(Layer.provide(blobs), Layer.merge(NodeHttpClient.layerUndici))
+  )
+const serve = serving(BlobStore.layerMemory([bytes, manifest, empty]))
+
+describe("BlobEndpoint", () => {
+  describe("hands out", () => {
+    it.effect("a blob, and all that HEAD tells of it", () =>
+      Effect.gen(function* () {
+        for (const method of ["GET", "HEAD"] as const) {
+          const { body, headers, status } = yield* ask(blobPath(digest, "library/nginx"), {}, method)
+          assert.strictEqual(status, 200)
+          assert.strictEqual(headers["content-length"], "300000")
+          assert.strictEqual(headers["content-type"], "application/octet-stream")
+          assert.strictEqual(headers["accept-ranges"], "bytes")
+          assert.strictEqual(headers["docker-content-digest"], digest)
+          assert.deepStrictEqual(body, method === "GET" ? Buffer.from(bytes) : Buffer.alloc(0))
+        }
+      }).pipe(serve)
+    )
+
+    it.effect("a manifest, with the type that it gives itself", () =>
+      Effect.gen(function* () {
+        for (const method of ["GET", "HEAD"] as const) {
+          const { body, headers, status } = yield* ask(manifestPath(manifestDigest), {}, method)
+          assert.strictEqual(status, 200)
+          assert.strictEqual(headers["content-type"], manifestType)
+          assert.strictEqual(headers["content-length"], `${manifest.length}`)
+          assert.strictEqual(headers["docker-content-digest"], manifestDigest)
+          assert.deepStrictEqual(body, method === "GET" ? Buffer.from(manifest) : Buffer.alloc(0))
+        }
+        const opaque = yield* ask(manifestPath(digest))
+        assert.strictEqual(opaque.headers["content-type"], "application/octet-stream")
+        assert.deepStrictEqual(opaque.body, Buffer.from(bytes))
+      }).pipe(serve)
+    )
+
+    it.effect("the blob of no bytes", () =>
+      Effect.gen(function* () {
+        const whole = yield* ask(blobPath(BlobStore.digestOf(empty)))
+        assert.deepStrictEqual([whole.status, whole.headers["content-length"]], [200, "0"])
+        const part = yield* ask(blobPath(BlobStore.digestOf(empty)), { range: "bytes=0-" })
+        assert.deepStrictEqual([part.status, part.headers["content-range"]], [416, "bytes */0"])
+      }).pipe(serve)
+    )
+
+    it.effect("one range of a blob", () =>
+      Effect.gen(function* () {
+        for (const [range, first, last] of [
+          ["bytes=0-0", 0, 0],
+          ["bytes=100000-199999", 100_000, 199_999],
+          ["bytes=299999-", 299_999, 299_999],
+          ["bytes=1-", 1, 299_999],
+          ["Bytes=299990-400000", 299_990, 299_999],
+          ["bytes=-10", 299_990, 299_999],
+          ["bytes=-999999999999", 0, 299_999]
+        ] as const) {
+          const { body, headers, status } = yield* ask(blobPath(digest), { range })
+          assert.strictEqual(status, 206, range)
+          assert.strictEqual(headers["content-range"], `bytes ${first}-${last}/300000`)
+          assert.strictEqual(headers["content-length"], `${last - first + 1}`)
+          assert.deepStrictEqual(body, Buffer.from(bytes.subarray(first, last + 1)))
+        }
+      }).pipe(serve)
+    )
+
+    it.effect("the whole to who asks for several ranges, for none that is valid, or on a condition", () =>
+      Effect.gen(function* () {
+        for (const range of ["bytes=0-1,5-6", "bytes=5-4", "bytes=-", "lines=1-2", "bytes=a-b", "bytes=0x1-2"]) {
+          const { body, headers, status } = yield* ask(blobPath(digest), { range })
+          assert.strictEqual(status, 200, range)
+          assert.notProperty(headers, "content-range")
+          assert.strictEqual(body.length, bytes.length)
+        }
+        const conditional = yield* ask(blobPath(digest), { range: "bytes=0-1", "if-range": `"other"` })
+        assert.strictEqual(conditional.status, 200)
+        const head = yield* ask(blobPath(digest), { range: "bytes=0-1" }, "HEAD")
+        assert.deepStrictEqual([head.status, head.headers["content-length"]], [200, "300000"])
+      }).pipe(serve)
+    )
+  })
+
+  describe("refuses", () => {
+    it.effect("a range that begins after the end", () =>
+      Effect.gen(function* () {
+        for (const range of ["bytes=300000-", "bytes=300000-300001", "bytes=-0"]) {
+          const { body, headers, status } = yield* ask(blobPath(digest), { range })
+          assert.strictEqual(status, 416, range)
+          assert.strictEqual(headers["content-range"], "bytes */300000")
+          assert.strictEqual(errorCode(body), "RANGE_INVALID")
+        }
+      }).pipe(serve)
+    )
+
+    it.effect("with a status and an error of the distribution specification", () =>
+      Effect.gen(function* () {
+        for (const [path, status, code] of [
+          [blobPath(absent), 404, "BLOB_UNKNOWN"],
+          [manifestPath(absent), 404, "MANIFEST_UNKNOWN"],
+          [manifestPath("latest"), 400, "DIGEST_INVALID"],
+          [blobPath(digest.toUpperCase()), 400, "DIGEST_INVALID"],
+          [blobPath(`sha512:${"0".repeat(128)}`), 400, "DIGEST_INVALID"],
+          [blobPath(digest, "Library/nginx"), 400, "NAME_INVALID"],
+          [blobPath(digest, "..%2f.."), 400, "NAME_INVALID"],
+          [blobPath(digest, "a".repeat(256)), 400, "NAME_INVALID"],
+          ["/v2/", 404, "UNSUPPORTED"],
+          ["/v2/gantry/tags/list", 404, "UNSUPPORTED"],
+          ["/metrics", 404, "UNSUPPORTED"]
+        ] as const) {
+          const answer = yield* ask(path)
+          assert.strictEqual(answer.status, status, path)
+          assert.strictEqual(errorCode(answer.body), code)
+          assert.include(answer.headers["content-type"], "application/json")
+        }
+      }).pipe(serve)
+    )
+
+    it.effect("who is no peer, and who wants to do more than read", () =>
+      Effect.gen(function* () {
+        for (const mark of [{}, { "gantry-mirrored": "true" }] as ReadonlyArray<Record<string, string>>) {
+          const answer = yield* ask(blobPath(digest), {}, "GET", mark)
+          assert.deepStrictEqual([answer.status, errorCode(answer.body)], [400, "DENIED"])
+        }
+        for (const method of ["PUT", "POST", "DELETE", "PATCH"] as const) {
+          const answer = yield* ask(blobPath(digest), {}, method)
+          assert.deepStrictEqual([answer.status, answer.headers.allow], [405, "GET, HEAD"])
+        }
+      }).pipe(serve)
+    )
+
+    it.effect("with 503 while the store is unreachable, and with 500 when it fails otherwise", () => {
+      let reason: "Unavailable" | "Failed" = "Unavailable"
+      const blobs = layerBlobs([bytes], () => ({
+        size: (digest) => Effect.fail(new Store.StoreError({ reason, digest, cause: new Error("secret path") }))
+      }))
+      return Effect.gen(function* () {
+        const unavailable = yield* ask(blobPath(digest))
+        assert.deepStrictEqual([unavailable.status, errorCode(unavailable.body)], [503, "UNAVAILABLE"])
+        assert.notProperty(unavailable.headers, "retry-after")
+        reason = "Failed"
+        const failed = yield* ask(blobPath(digest))
+        assert.deepStrictEqual([failed.status, errorCode(failed.body)], [500, "UNKNOWN"])
+        assert.notInclude(failed.body.toString(), "secret")
+      }).pipe(serving(blobs))
+    })
+
+    it.effect("the eleventh blob at once, and only that", () =>
+      Effect.gen(function* () {
+        const gate = yield* Latch.make()
+        const ten = yield* Deferred.make<void>()
+        let open = 0
+        const blobs = layerBlobs([bytes, manifest], (store) => ({
+          open: (digest, range) =>
+            Effect.map(
+              store.open(digest, range),
+              Option.map((blob) => {
+                if (blob.size !== bytes.length) return blob
+                if (++open === 10) Deferred.doneUnsafe(ten, Exit.void)
+                return { ...blob, stream: Stream.unwrap(Effect.as(gate.await, blob.stream)) }
+              })
+            )
+        }))
+        yield* Effect.gen(function* () {
+          const running = yield* Effect.forkChild(
+            Effect.replicateEffect(ask(blobPath(digest)), 10, { concurrency: 10 })
+          )
+          yield* Deferred.await(ten)
+          const refused = yield* ask(blobPath(digest))
+          assert.deepStrictEqual([refused.status, errorCode(refused.body)], [503, "TOOMANYREQUESTS"])
+          assert.strictEqual(refused.headers["retry-after"], "1")
+          assert.strictEqual((yield* ask(blobPath(digest), {}, "HEAD")).status, 200)
+          assert.strictEqual((yield* ask(manifestPath(manifestDigest))).status, 200)
+          assert.strictEqual((yield* ask(blobPath(absent))).status, 404)
+          yield* gate.open
+          for (const { body } of yield* Fiber.join(running)) assert.deepStrictEqual(body, Buffer.from(bytes))
+          assert.strictEqual((yield* ask(blobPath(digest))).status, 200)
+        }).pipe(serving(blobs))
+      })
+    )
+  })
+
+  describe("with a client", () => {
+    const large = bytesOf(3, 32 * 1024 * 1024)
+    const largeDigest = BlobStore.digestOf(large)
+    const serveOne = serving(BlobStore.layerMemory([large]), { maxConcurrentBlobs: 1 })
+    const isFree = Effect.map(ask(blobPath(largeDigest), { range: "bytes=0-0" }), ({ status }) => status === 206)
+    const untilTaken = Effect.repeat(isFree, { until: (free) => !free })
+
+    it.effect("that stops reading, frees the slot after 30 seconds", () =>
+      Effect.gen(function* () {
+        const client = yield* connect(get(blobPath(largeDigest)))
+        yield* untilTaken
+        yield* Effect.repeat(Effect.andThen(TestClock.adjust("30 seconds"), isFree), { until: (free) => free })
+        assert.isBelow(yield* client.drain, large.length)
+      }).pipe(serveOne)
+    )
+
+    it.effect("that goes on reading in time, sends all", () =>
+      Effect.gen(function* () {
+        const client = yield* connect(get(blobPath(largeDigest)))
+        yield* untilTaken
+        yield* TestClock.adjust("29 seconds")
+        assert.isAbove(yield* client.drain, large.length)
+        assert.isTrue(yield* isFree)
+      }).pipe(serveOne)
+    )
+
+    it.effect("that goes away, frees the slot at once", () =>
+      Effect.gen(function* () {
+        const client = yield* connect(get(blobPath(largeDigest)))
+        yield* untilTaken
+        client.socket.destroy()
+        yield* Effect.repeat(isFree, { until: (free) => free })
+      }).pipe(serveOne)
+    )
+
+    it.effect("lets it see that a blob broke off", () => {
+      const blobs = layerBlobs([bytes], (store) => ({
+        open: (digest, range) =>
+          Effect.map(
+            store.open(digest, range),
+            Option.map((blob) => ({
+              ...blob,
+              stream: Stream.concat(
+                Stream.succeed(bytes.subarray(0, 1000)),
+                Stream.fail(new Store.StoreError({ reason: "Failed", digest, cause: new Error("bad sector") }))
+              )
+            }))
+          )
+      }))
+      return Effect.gen(function* () {
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(ask(blobPath(digest)))))
+        assert.strictEqual((yield* ask(blobPath(digest), {}, "HEAD")).status, 200)
+      }).pipe(serving(blobs))
+    })
+  })
+
+  describe("closes", () => {
+    const large = bytesOf(3, 32 * 1024 * 1024)
+    const build = (scope: Scope.Scope) =>
+      Layer.buildWithScope(Layer.fresh(BlobEndpoint.layer()).pipe(Layer.provide(BlobStore.layerMemory([large]))), scope)
+
+    it.effect("within its grace, whoever does not read or says nothing", () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const context = yield* build(scope)
+        const stuck = yield* Effect.provide(connect(get(blobPath(BlobStore.digestOf(large)))), context)
+        const silent = yield* Effect.provide(connect(""), context)
+        yield* Effect.callback<void>((resume) => void stuck.socket.once("readable", () => resume(Effect.void)))
+        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+        yield* TestClock.adjust("5 seconds")
+        yield* Fiber.join(closing)
+        assert.isBelow(yield* stuck.drain, large.length)
+        assert.strictEqual(yield* silent.drain, 0)
+      })
+    )
+
+    it.effect("after the transfers that end within its grace", () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const context = yield* build(scope)
+        const client = yield* Effect.provide(connect(get(blobPath(BlobStore.digestOf(large)))), context)
+        yield* Effect.callback<void>((resume) => void client.socket.once("readable", () => resume(Effect.void)))
+        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+        yield* TestClock.adjust("4 seconds")
+        assert.isAbove(yield* client.drain, large.length)
+        yield* Fiber.join(closing)
+      })
+    )
+  })
+
+  it.effect("says where it cannot listen", () =>
+    Effect.gen(function* () {
+      const { address } = yield* BlobEndpoint.BlobEndpoint
+      const taken = BlobEndpoint.layer({ port: Number(address.split(":")[1]) })
+      const error = yield* Effect.flip(Layer.build(Layer.fresh(taken).pipe(Layer.provide(BlobStore.layerMemory()))))
+      assert.include(error.message, address)
+      assert.include(error.message, "EADDRINUSE")
+    }).pipe(serve)
+  )
+})
