@@ -214,7 +214,8 @@ const make: Effect.Effect<
     FiberSet.awaitEmpty(streams).pipe(Effect.timeoutOption(config.shutdownGrace), Effect.interruptible)
   )
   yield* transport.handle(protocolId, (stream) =>
-    Effect.asVoid(FiberSet.run(streams, admit(stream), { startImmediately: true }))
+    // Not at once: a fiber that runs before the set owns it would escape the grace period.
+    Effect.asVoid(FiberSet.run(streams, admit(stream), { startImmediately: false }))
   )
 
   return CoordServer.of({ localPullIntent, startLocalPull })

@@ -454,6 +454,17 @@ export const coordServerSuite = (name: string, network: Layer.Layer<Peers>) => {
       )
 
       test(
+        "gives each part its own dispatch deadline",
+        Effect.gen(function* () {
+          const { server } = yield* pairUp({
+            pull: () => Effect.delay(Effect.succeed(PumpResult.Started({ startedAt })), "7 millis")
+          })
+          const outcomes = yield* whileTimePasses(server.startLocalPull(localBatch(manyDigests(600)), reason))
+          assert.isTrue(outcomes.every(({ verdict }) => verdict._tag === "Started"))
+        })
+      )
+
+      test(
         "gives what it has when the pump hangs or dies",
         Effect.gen(function* () {
           for (const end of [Effect.never, Effect.die("the pump broke")]) {
@@ -832,6 +843,7 @@ export const coordServerSuite = (name: string, network: Layer.Layer<Peers>) => {
         Effect.gen(function* () {
           const { counts, ending, proceed, scope } = yield* stoppable
           const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+          yield* TestClock.adjust("4999 millis")
           yield* Deferred.succeed(proceed, PumpResult.Started({ startedAt }))
           yield* Fiber.join(closing)
           assert.isTrue(Option.isSome(messageIn(yield* Fiber.join(ending))))
@@ -857,7 +869,9 @@ export const coordServerSuite = (name: string, network: Layer.Layer<Peers>) => {
         "interrupts and resets a running stream after the grace period, and counts it",
         Effect.gen(function* () {
           const { counts, ending, scope } = yield* stoppable
-          yield* whileTimePasses(Scope.close(scope, Exit.void))
+          const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+          yield* TestClock.adjust("5 seconds")
+          yield* Fiber.join(closing)
           assert.deepStrictEqual(yield* Fiber.join(ending), { _tag: "Reset" })
           assert.deepStrictEqual(yield* counts, { "streamError:shutdown": 1 })
         })
