@@ -21,7 +21,8 @@ import {
   sendRaw,
   silence,
   startClient,
-  startServer
+  startServer,
+  whileTimePasses
 } from "@gantry/testkit/suites/CoordFixture"
 import * as MemoryPeers from "@gantry/testkit/suites/MemoryPeers"
 import { Clock, Effect, Fiber, Option, type Scope } from "effect"
@@ -50,11 +51,7 @@ const timed = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, 
 })
 
 /** Runs an effect while virtual time passes, and gives what it took. */
-const inTime = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
-  const fiber = yield* Effect.forkChild(timed(effect), { startImmediately: true })
-  yield* TestClock.adjust("1 minute")
-  return yield* Fiber.join(fiber)
-})
+const inTime = <A, E, R>(effect: Effect.Effect<A, E, R>) => whileTimePasses(timed(effect))
 
 const pairUp = Effect.fnUntraced(function* (options?: Parameters<typeof startServer>[0]) {
   const { join } = yield* Peers
