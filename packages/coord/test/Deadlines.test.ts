@@ -25,7 +25,7 @@ import {
   whileTimePasses
 } from "@gantry/testkit/suites/CoordFixture"
 import * as MemoryPeers from "@gantry/testkit/suites/MemoryPeers"
-import { Clock, Effect, Fiber, Option, type Scope } from "effect"
+import { Clock, Effect, Option, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 
 const wanted = digestOf("wanted")
