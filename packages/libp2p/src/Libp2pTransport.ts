@@ -1,0 +1,162 @@
+/**
+ * Streams between peers over libp2p.
+ */
+import { setImmediate } from "node:timers/promises"
+import type { PeerAddress } from "@gantry/coord/PeerResolver"
+import { type DuplexStream, OpenError, StreamTransport } from "@gantry/coord/StreamTransport"
+import type { PeerId } from "@gantry/protocol"
+import type { Connection, Libp2p, Stream } from "@libp2p/interface"
+import { peerIdFromString } from "@libp2p/peer-id"
+import { type Multiaddr, multiaddr } from "@multiformats/multiaddr"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { Host } from "./Host.ts"
+import { makeDuplex } from "./internal/duplex.ts"
+import { deadConnectionMillis, maxStreamsPerConnection, patientMillis } from "./internal/limits.ts"
+
+/** libp2p prints the ids of keys in the base58 form, which is ours. */
+const remotePeerOf = (connection: Connection) => connection.remotePeer.toString() as PeerId
+
+/** The addresses that can be this peer's, each with its id, so that nobody else is accepted there. */
+const addressesOf = ({ addresses, peerId }: PeerAddress): Array<Multiaddr> =>
+  addresses.flatMap((text) => {
+    try {
+      const address = multiaddr(text)
+      const named = address.getComponents().findLast(({ name }) => name === "p2p")?.value
+      if (named === undefined) return [address.encapsulate(`/p2p/${peerId}`)]
+      return peerIdFromString(named).toString() === peerId ? [address] : []
+    } catch {
+      return []
+    }
+  })
+
+const nameOf = (cause: unknown) => (cause instanceof Error ? cause.name : undefined)
+
+/** What js-libp2p says of a stream if its connection turns out to be at its end. */
+const isConnectionEnd = (cause: unknown) =>
+  ["ConnectionClosedError", "MuxerClosedError", "UnexpectedEOFError"].includes(nameOf(cause) ?? "")
+
+/**
+ * Connects to the peer, if need be, and opens a stream; `ask` hears of the
+ * connection first. One that ended while nobody looked is replaced, once.
+ */
+const openStream = async (
+  node: Libp2p,
+  peer: PeerAddress,
+  protocol: string,
+  signal: AbortSignal,
+  ask: (connection: Connection) => void
+): Promise<{ readonly stream: Stream; readonly connection: Connection }> => {
+  if (node.status !== "started") throw new Error("this host is stopped")
+  const peerId = peerIdFromString(peer.peerId)
+  const addresses = addressesOf(peer)
+  for (let isRetry = false; ; isRetry = true) {
+    // A dial that was given up just now would fail whoever joins it; it leaves the queue within this turn.
+    if (node.getConnections(peerId).length === 0) await setImmediate()
+    const connection = await node.dial(addresses.length > 0 ? addresses : peerId, { signal })
+    ask(connection)
+    try {
+      const stream = await connection.newStream(protocol, { signal, maxOutboundStreams: maxStreamsPerConnection })
+      return { stream, connection }
+    } catch (cause) {
+      if (isConnectionEnd(cause)) connection.abort(cause as Error)
+      if (isRetry || connection.status === "open") throw cause
+    }
+  }
+}
+
+/** One error that says what happened, at each address. */
+const flatten = (cause: unknown) =>
+  cause instanceof AggregateError ? new Error(cause.errors.map(String).join("; "), { cause }) : cause
+
+const openError = (peerId: PeerId, cause: unknown) =>
+  new OpenError({
+    reason: nameOf(cause) === "UnsupportedProtocolError" ? "UnsupportedProtocol" : "Unreachable",
+    peerId,
+    cause: flatten(cause)
+  })
+
+const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope> = Effect.gen(function* () {
+  const { node } = yield* Host
+  const scope = yield* Effect.scope
+  /** Since when connections have left openings unanswered, in milliseconds. */
+  const silentSince = new WeakMap<Connection, number>()
+
+  /** Ends a connection that has been silent for too long: nothing else tells that a peer has lost its power. */
+  const doubt = (connection: Connection, askedAt: number) =>
+    Effect.map(Clock.currentTimeMillis, (now) => {
+      if (now - askedAt < patientMillis) return
+      const since = silentSince.get(connection) ?? askedAt
+      silentSince.set(connection, since)
+      if (now - since >= deadConnectionMillis) connection.abort(new Error("the peer does not answer"))
+    })
+
+  const open: StreamTransport["Service"]["open"] = (peer, protocol) =>
+    Effect.clockWith((clock) => {
+      let asked: { readonly connection: Connection; readonly at: number } | undefined
+      let opened: DuplexStream | undefined
+
+      const opening = Effect.callback<DuplexStream, OpenError>((resume, signal) => {
+        openStream(node, peer, protocol, signal, (connection) => {
+          asked = { connection, at: clock.currentTimeMillisUnsafe() }
+        }).then(
+          ({ connection, stream }) => {
+            if (signal.aborted) return stream.abort(new Error("nobody waits for the stream any more"))
+            silentSince.delete(connection)
+            opened = makeDuplex(stream, remotePeerOf(connection), scope)
+            resume(Effect.succeed(opened))
+          },
+          (cause) => {
+            if (asked !== undefined && !signal.aborted) silentSince.delete(asked.connection)
+            resume(Effect.failSync(() => openError(peer.peerId, cause)))
+          }
+        )
+      })
+
+      return Effect.uninterruptibleMask((restore) =>
+        restore(opening).pipe(
+          Effect.onError((cause) => {
+            if (opened !== undefined) return opened.reset
+            return asked !== undefined && Cause.hasInterrupts(cause) ? doubt(asked.connection, asked.at) : Effect.void
+          }),
+          Effect.tap((stream) => Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? stream.close : stream.reset)))
+        )
+      )
+    })
+
+  const handle: StreamTransport["Service"]["handle"] = Effect.fnUntraced(function* (protocol, handler) {
+    const run = Effect.runForkWith(yield* Effect.context<never>())
+    const onStream = (stream: Stream, connection: Connection) => {
+      const duplex = makeDuplex(stream, remotePeerOf(connection), scope)
+      const serving = Effect.onError(handler(duplex), (cause) =>
+        Effect.andThen(Effect.logError(`the handler of ${protocol} failed`, cause), duplex.reset)
+      )
+      Fiber.runIn(run(serving), scope)
+    }
+    yield* Effect.acquireRelease(
+      Effect.promise(() =>
+        node.handle(protocol, onStream, {
+          maxInboundStreams: maxStreamsPerConnection,
+          // A node that handles a protocol opens streams of it under this limit too.
+          maxOutboundStreams: maxStreamsPerConnection
+        })
+      ),
+      () => Effect.promise(() => node.unhandle(protocol))
+    )
+  })
+
+  return StreamTransport.of({ handle, open })
+})
+
+/**
+ * Streams over the connections of the host. Peers share one connection for all
+ * their streams; one that stays silent is given up after ten seconds, and the
+ * next opening dials anew. Streams that linger after their close end with the
+ * layer.
+ */
+export const layer: Layer.Layer<StreamTransport, never, Host> = Layer.effect(StreamTransport, make)

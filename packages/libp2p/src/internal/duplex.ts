@@ -1,0 +1,151 @@
+/**
+ * A js-libp2p stream as a {@link DuplexStream}.
+ */
+import { type DuplexStream, StreamError } from "@gantry/coord/StreamTransport"
+import type { PeerId } from "@gantry/protocol"
+import type { MessageStreamEvents, Stream } from "@libp2p/interface"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { lingerMillis } from "./limits.ts"
+
+const closed = (why: string) => new StreamError({ reason: "Closed", cause: new Error(why) })
+
+/** The same bytes without what Node.js adds to them: a `Buffer` behaves differently when it is sliced. */
+const plain = ({ buffer, byteLength, byteOffset }: Uint8Array) => new Uint8Array(buffer, byteOffset, byteLength)
+
+/**
+ * Takes over a stream and pauses it: beyond a window, its bytes stay with the
+ * peer until they are read. A stream that lingers after its close does so in
+ * the scope.
+ */
+export const makeDuplex = (stream: Stream, remotePeer: PeerId, scope: Scope.Scope): DuplexStream => {
+  const received: Array<Uint8Array> = []
+  /** What everything fails with once we have ended the stream as a whole. */
+  let ended: StreamError | undefined
+  let writeEnded = false
+  // Once a stream is closed, it no longer tells whether the peer ended its side or the connection went away.
+  let remoteEnded = stream.status === "open" && stream.remoteWriteStatus === "closed"
+  let lost: unknown = new Error("the connection was closed")
+
+  const pause = () => {
+    if (stream.readStatus === "readable") stream.pause()
+  }
+  const resume = () => {
+    try {
+      if (stream.readStatus === "paused") stream.resume()
+    } catch (cause) {
+      // What has come is handed over before the peer is asked for more, which fails if the connection is gone.
+      stream.log.trace("cannot ask for more: %s", cause)
+    }
+  }
+
+  pause()
+  stream.addEventListener("message", ({ data }) => received.push(plain(data.subarray())))
+  stream.addEventListener("remoteCloseWrite", () => {
+    remoteEnded = true
+  })
+  stream.addEventListener("close", ({ error }) => {
+    lost = error ?? lost
+  })
+
+  /** Why nothing can be done with the stream any more, if so. */
+  const fault = (): StreamError | undefined => {
+    if (ended !== undefined || stream.status === "open") return ended
+    return stream.status === "closed" && remoteEnded ? undefined : new StreamError({ reason: "Reset", cause: lost })
+  }
+
+  const writeFault = (): StreamError | undefined => fault() ?? (writeEnded ? closed("our side was ended") : undefined)
+
+  /** Waits until a condition holds, looking after each of the events. */
+  const until = (
+    events: ReadonlyArray<keyof MessageStreamEvents>,
+    isMet: () => boolean,
+    hooks?: { readonly begin: () => void; readonly end: () => void }
+  ): Effect.Effect<void> =>
+    Effect.callback((resumeFiber) => {
+      const stop = () => {
+        for (const event of events) stream.removeEventListener(event, look)
+        hooks?.end()
+      }
+      // js-libp2p tells of an event in the middle of its work: the fiber goes on when it is through with that.
+      let isDue = false
+      const look = () => {
+        if (isDue || !isMet()) return
+        isDue = true
+        queueMicrotask(() => {
+          stop()
+          resumeFiber(Effect.void)
+        })
+      }
+      for (const event of events) stream.addEventListener(event, look)
+      hooks?.begin()
+      look()
+      return Effect.sync(stop)
+    })
+
+  const arrival = until(
+    ["message", "remoteCloseWrite", "end", "close"],
+    () => received.length > 0 || remoteEnded || ended !== undefined || stream.status !== "open",
+    { begin: resume, end: pause }
+  )
+
+  const take: DuplexStream["read"] = Effect.suspend(() => {
+    const failure = fault()
+    if (failure !== undefined) return Effect.fail(failure)
+    const chunk = received.shift()
+    if (chunk !== undefined) return Effect.succeedSome(chunk)
+    return remoteEnded && stream.readBufferLength === 0 ? Effect.succeedNone : read
+  })
+
+  const read: DuplexStream["read"] = Effect.suspend(() => (received.length > 0 ? take : Effect.andThen(arrival, take)))
+
+  const isFlushed = () => stream.writeBufferLength === 0 && !stream.writableNeedsDrain
+  const drained = until(["drain", "idle", "close"], () => isFlushed() || stream.status !== "open")
+  const flushed = Effect.suspend(() => (isFlushed() ? Effect.void : drained))
+
+  const checked = (check: () => StreamError | undefined) =>
+    Effect.suspend(() => {
+      const failure = check()
+      return failure === undefined ? Effect.void : Effect.fail(failure)
+    })
+
+  const refused = (cause: unknown) => fault() ?? new StreamError({ reason: "Reset", cause })
+
+  const write: DuplexStream["write"] = (bytes) =>
+    // What an interrupted write has left goes first, so that never more than one write waits in memory.
+    flushed.pipe(
+      Effect.andThen(checked(writeFault)),
+      Effect.andThen(Effect.try({ try: () => stream.send(bytes), catch: refused })),
+      Effect.andThen(flushed),
+      Effect.andThen(checked(fault))
+    )
+
+  const closeWrite: DuplexStream["closeWrite"] = Effect.andThen(
+    checked(fault),
+    Effect.suspend(() => {
+      writeEnded = true
+      return Effect.tryPromise({ try: () => stream.close(), catch: refused })
+    })
+  )
+
+  const reset: DuplexStream["reset"] = Effect.sync(() => {
+    ended ??= closed("the stream was reset on this side")
+    stream.abort(new Error("the stream was reset on this side"))
+  })
+
+  const linger = until(["close"], () => stream.status !== "open").pipe(
+    Effect.timeoutOrElse({ duration: lingerMillis, orElse: () => reset })
+  )
+
+  const close: DuplexStream["close"] = Effect.suspend(() => {
+    if (fault() !== undefined) return Effect.void
+    ended = closed("the stream was closed")
+    received.length = 0
+    // Both begin at once; they settle with the stream, whose end the fiber that lingers waits for.
+    void Promise.allSettled([stream.closeRead(), stream.close()])
+    if (remoteEnded && isFlushed()) return Effect.void
+    return Effect.asVoid(Effect.forkIn(linger, scope, { startImmediately: true }))
+  }).pipe(Effect.uninterruptible)
+
+  return { remotePeer, read, write, closeWrite, close, reset }
+}

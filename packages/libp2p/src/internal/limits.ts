@@ -1,0 +1,92 @@
+/**
+ * What a peer may take from this node, in numbers.
+ */
+import { maxMessageBytes } from "@gantry/protocol"
+
+/**
+ * Connections at once. In a rollout everyone asks the same few nodes: there is
+ * room for thousands, at some 70 KiB each. Beyond, new ones are refused.
+ */
+export const maxConnections = 4_096
+
+/**
+ * New connections per second from one address. A whole demo cluster or the
+ * nodes behind one gateway share an address; yet no single address can fill
+ * the places for pending connections within {@link upgradeMillis}.
+ */
+export const maxConnectionsPerSecondPerHost = 128
+
+/**
+ * Inbound connections whose handshake is under way. Waiting costs them less
+ * than being refused: that would send a requester to the next rank.
+ */
+export const maxPendingConnections = 1_024
+
+/** Inbound connections that the kernel holds until this process takes them, for the moments in which it is busy. */
+export const backlog = 4_096
+
+/**
+ * How long an inbound connection may take to become secure. A handshake takes
+ * milliseconds, hundreds of them at once a second or two.
+ */
+export const upgradeMillis = 5_000
+
+/**
+ * How long one address may take to connect. Callers bring deadlines of their
+ * own; this one moves on to the next address and bounds callers without any.
+ */
+export const addressDialMillis = 5_000
+
+/** Dials at once. Those to dead peers hold their places until a deadline: live peers must not wait for them. */
+export const maxParallelDials = 256
+
+/** Dials that wait for a place; more fail at once. A node may ask about many layers at three ranks each. */
+export const maxDialQueueLength = 4_096
+
+/** Addresses tried for one peer: both IP versions on a few interfaces. */
+export const maxAddressesPerPeer = 16
+
+/**
+ * A connection on which nothing moves for this long is closed, so that a node
+ * does not stay connected to everyone it ever spoke to. A new one costs a few
+ * milliseconds; polls for a running pull come every second.
+ */
+export const idleConnectionMillis = 30_000
+
+/**
+ * Streams at once in a connection, each way. Far above the caps of the
+ * coordination server, so that those decide and are what peers get to see.
+ */
+export const maxStreamsPerConnection = 1_024
+
+/** How long a peer may take to say for which protocol its new stream is: as long as the server gives to all the rest. */
+export const negotiationMillis = 5_000
+
+/**
+ * What a peer may send in a stream before it is read: Yamux's initial window,
+ * which is not allowed to grow. Within a data center it keeps a stream at
+ * hundreds of megabytes per second.
+ */
+export const windowBytes = 262_144
+
+/**
+ * Unread bytes after which a stream is reset: one whole message may arrive
+ * before the stream reaches its handler, and a window more before it is
+ * paused.
+ */
+export const maxUnreadBytes = maxMessageBytes + 2 * windowBytes
+
+/** How long stopping may take; connections get half a second each to close, all at once. */
+export const stopMillis = 5_000
+
+/**
+ * A connection that has left openings unanswered for this long is taken for
+ * dead. Peers that lose power or the network do not say so.
+ */
+export const deadConnectionMillis = 10_000
+
+/** An opening that was given up sooner than this says nothing about the connection. */
+export const patientMillis = 1_000
+
+/** How long a stream that was closed waits for the peer to end its side. */
+export const lingerMillis = 1_000

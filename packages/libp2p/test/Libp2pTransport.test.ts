@@ -1,0 +1,485 @@
+import { createHash, randomBytes } from "node:crypto"
+import { assert, describe, it } from "@effect/vitest"
+import type { StreamTransport } from "@gantry/coord"
+import { Identity } from "@gantry/libp2p"
+import { Deferred, Effect, Exit, Fiber, Latch, Layer, Option, Scope } from "effect"
+import { TestClock } from "effect/testing"
+import { bytes, echo, eventually, listen, readAll, serve, startNode, startWire, streamsOf, text } from "./support.ts"
+
+type Duplex = StreamTransport.DuplexStream
+
+const protocol = "/gantry/test/1.0.0"
+
+/** Two nodes; what comes to the second is used by the function. */
+const pair = (use: (stream: Duplex) => Effect.Effect<void, StreamTransport.StreamError>) =>
+  Effect.gen(function* () {
+    const scope = yield* Effect.scope
+    const [client, server] = yield* Effect.all([startNode(), startNode()])
+    yield* server.transport.handle(protocol, serve(scope, use))
+    return { client, server, open: client.transport.open(server.address, protocol) }
+  })
+
+/** Two nodes; the streams that come to the second are handed out. */
+const meet = Effect.gen(function* () {
+  const accepted = yield* Deferred.make<Duplex>()
+  const { client, open, server } = yield* pair((stream) => Effect.asVoid(Deferred.succeed(accepted, stream)))
+  const near = yield* open
+  return { client, server, near, far: yield* Deferred.await(accepted) }
+})
+
+const reasonOf = (
+  effect: Effect.Effect<unknown, StreamTransport.StreamError | StreamTransport.OpenError, Scope.Scope>
+) => Effect.map(Effect.flip(Effect.scoped(effect)), ({ reason }) => reason)
+
+describe("Libp2pTransport", () => {
+  it.effect("carries bytes there and back and ends when both sides have ended", () =>
+    Effect.gen(function* () {
+      const { client, open, server } = yield* pair(echo)
+      const stream = yield* open
+      yield* stream.write(bytes("hello "))
+      yield* stream.write(bytes("world"))
+      yield* stream.closeWrite
+      assert.strictEqual(text(yield* readAll(stream)), "hello world")
+      assert.deepStrictEqual(yield* stream.read, Option.none())
+      yield* eventually(() => streamsOf(client).length === 0 && streamsOf(server).length === 0)
+    })
+  )
+
+  it.effect("tells each side who the other is", () =>
+    Effect.gen(function* () {
+      const { client, far, near, server } = yield* meet
+      assert.strictEqual(near.remotePeer, server.host.peerId)
+      assert.strictEqual(far.remotePeer, client.host.peerId)
+    })
+  )
+
+  it.effect("gives plain bytes, and keeps what came before a read or the end", () =>
+    Effect.gen(function* () {
+      const { far, near } = yield* meet
+      yield* far.write(bytes("a"))
+      yield* far.write(bytes("b"))
+      yield* far.close
+      const chunk = Option.getOrThrow(yield* near.read)
+      assert.strictEqual(chunk.constructor, Uint8Array)
+      assert.strictEqual(text(chunk) + text(yield* readAll(near)), "ab")
+    })
+  )
+
+  it.effect("lets a side that has ended go on reading, and refuses what it writes", () =>
+    Effect.gen(function* () {
+      const { far, near } = yield* meet
+      yield* near.closeWrite
+      yield* near.closeWrite
+      assert.deepStrictEqual(yield* far.read, Option.none())
+      assert.strictEqual(yield* reasonOf(near.write(bytes("late"))), "Closed")
+      yield* far.write(bytes("still here"))
+      yield* far.closeWrite
+      assert.strictEqual(text(yield* readAll(near)), "still here")
+    })
+  )
+
+  it.effect("shows a reset to the other side, which loses what it has not read", () =>
+    Effect.gen(function* () {
+      const { far, near, server } = yield* meet
+      const reading = yield* Effect.forkChild(Effect.flip(near.read))
+      yield* far.write(bytes("x".repeat(1000)))
+      yield* far.reset
+      yield* Fiber.await(reading)
+      yield* eventually(() => streamsOf(server).length === 0)
+      assert.strictEqual(yield* reasonOf(Effect.forever(near.read)), "Reset")
+      assert.strictEqual(yield* reasonOf(near.write(bytes("y"))), "Reset")
+      assert.strictEqual(yield* reasonOf(near.closeWrite), "Reset")
+      assert.strictEqual(yield* reasonOf(far.read), "Closed")
+      assert.strictEqual(yield* reasonOf(far.write(bytes("y"))), "Closed")
+      yield* Effect.all([near.close, near.reset, far.close, far.reset])
+    })
+  )
+
+  it.effect("wakes a reader when the other side resets", () =>
+    Effect.gen(function* () {
+      const { far, near } = yield* meet
+      const reading = yield* Effect.forkChild(Effect.flip(near.read))
+      yield* far.reset
+      assert.strictEqual((yield* Fiber.join(reading)).reason, "Reset")
+    })
+  )
+
+  it.effect("takes the end of a connection for a reset and not for the end of the stream", () =>
+    Effect.gen(function* () {
+      const { client, near } = yield* meet
+      const reading = yield* Effect.forkChild(Effect.flip(near.read))
+      yield* eventually(() => streamsOf(client).length === 1)
+      for (const connection of client.host.node.getConnections()) connection.abort(new Error("cut"))
+      assert.strictEqual((yield* Fiber.join(reading)).reason, "Reset")
+    })
+  )
+
+  it.effect("says that a peer does not speak the protocol", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* pair(echo)
+      assert.strictEqual(
+        yield* reasonOf(client.transport.open(server.address, "/gantry/other/1.0.0")),
+        "UnsupportedProtocol"
+      )
+    })
+  )
+
+  it.effect("says that a peer cannot be reached, whatever the reason", () =>
+    Effect.gen(function* () {
+      const [client, server, other] = yield* Effect.all([startNode(), startNode(), startNode()])
+      const refusing = yield* Effect.scoped(
+        Effect.map(
+          listen(() => {}),
+          ({ address }) => address
+        )
+      )
+      const garbage = yield* listen((socket) => void socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"))
+      const { peerId } = server.address
+      const unreachable = [
+        { peerId, addresses: [refusing] },
+        { peerId, addresses: [garbage.address] },
+        { peerId, addresses: [] },
+        {
+          peerId,
+          addresses: ["nonsense", "/ip4/127.0.0.1/udp/1", "/unix/%2Ftmp%2Fa", other.address.addresses[0] as string]
+        },
+        { peerId, addresses: other.address.addresses.map((address) => address.split("/p2p/")[0] as string) },
+        client.address
+      ]
+      for (const address of unreachable) {
+        const error = yield* Effect.flip(Effect.scoped(client.transport.open(address, protocol)))
+        assert.strictEqual(error.reason, "Unreachable")
+        assert.include(error.message, address.peerId)
+      }
+    })
+  )
+
+  it.effect("tries the other addresses of a peer when one does not lead to it", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* pair(echo)
+      const refusing = yield* Effect.scoped(
+        Effect.map(
+          listen(() => {}),
+          ({ address }) => address
+        )
+      )
+      const addresses = ["nonsense", refusing, ...server.address.addresses]
+      yield* client.transport.open({ peerId: server.host.peerId, addresses }, protocol)
+    })
+  )
+
+  it.effect("needs no addresses for a peer that is connected", () =>
+    Effect.gen(function* () {
+      const scope = yield* Effect.scope
+      const { client, open, server } = yield* pair(echo)
+      yield* client.transport.handle(protocol, serve(scope, echo))
+      yield* open
+      const back = yield* server.transport.open({ peerId: client.host.peerId, addresses: [] }, protocol)
+      yield* back.write(bytes("hi"))
+      yield* back.closeWrite
+      assert.strictEqual(text(yield* readAll(back)), "hi")
+      assert.strictEqual(server.host.node.getConnections().length, 1)
+    })
+  )
+
+  it.effect("really cancels a dial that nobody waits for any more", () =>
+    Effect.gen(function* () {
+      const client = yield* startNode()
+      const server = yield* startNode()
+      const silent = yield* listen(() => {})
+      const address = { peerId: server.host.peerId, addresses: [silent.address] }
+      const opening = yield* Effect.forkChild(
+        Effect.timeoutOption(Effect.scoped(client.transport.open(address, protocol)), "2 seconds")
+      )
+      yield* eventually(() => silent.sockets.size === 1)
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual(yield* Fiber.join(opening), Option.none())
+      yield* eventually(() => silent.sockets.size === 0)
+    })
+  )
+
+  it.effect("dials anew for whoever comes right after a dial was given up", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* pair(echo)
+      const silent = yield* listen(() => {})
+      const nowhere = { peerId: server.host.peerId, addresses: [silent.address] }
+      const opening = yield* Effect.forkChild(Effect.scoped(client.transport.open(nowhere, protocol)))
+      yield* eventually(() => silent.sockets.size === 1)
+      yield* Fiber.interrupt(opening)
+      yield* client.transport.open(server.address, protocol)
+    })
+  )
+
+  it.effect("leaves no stream behind when an opening is interrupted, at whatever moment", () =>
+    Effect.gen(function* () {
+      const { client, open, server } = yield* pair(echo)
+      yield* Effect.scoped(open)
+      for (let turns = 0; turns < 40; turns++) {
+        const opening = yield* Effect.forkChild(Effect.scoped(Effect.andThen(open, Effect.never)))
+        let turn = 0
+        yield* eventually(() => turn++ >= turns / 4)
+        yield* Fiber.interrupt(opening)
+      }
+      yield* eventually(() => streamsOf(client).length === 0 && streamsOf(server).length === 0)
+      assert.strictEqual(client.host.node.getConnections().length, 1)
+    })
+  )
+
+  it.effect("keeps the stream and its bytes when a read is interrupted", () =>
+    Effect.gen(function* () {
+      const { far, near } = yield* meet
+      for (const word of ["one", "two", "three"]) {
+        const reading = yield* Effect.forkChild(Effect.timeoutOption(near.read, "1 second"))
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(yield* Fiber.join(reading), Option.none())
+        yield* far.write(bytes(word))
+        assert.strictEqual(text(Option.getOrThrow(yield* near.read)), word)
+      }
+      const reading = yield* Effect.forkChild(near.read, { startImmediately: true })
+      yield* far.write(bytes("last"))
+      yield* far.closeWrite
+      yield* Fiber.interrupt(reading)
+      assert.include(["last", ""], text(yield* readAll(near)))
+    })
+  )
+
+  it.effect("holds back a writer whose peer does not read, with little memory, until it is interrupted", () =>
+    Effect.gen(function* () {
+      const { client, far, near, server } = yield* meet
+      const content = randomBytes(4 * 1024 * 1024)
+      const writing = yield* Effect.forkChild(near.write(content))
+      const unread = () => streamsOf(server)[0]?.readBufferLength ?? 0
+      yield* eventually(() => unread() >= 262_144)
+      // Whatever else could come would come before the answers to these.
+      for (let i = 0; i < 20; i++) {
+        yield* Effect.flip(Effect.scoped(client.transport.open(server.address, "/gantry/other/1.0.0")))
+      }
+      assert.strictEqual(unread(), 262_144)
+      assert.isUndefined(writing.pollUnsafe())
+      yield* Fiber.interrupt(writing)
+      const [chunk] = yield* Effect.all([far.read])
+      assert.isTrue(content.subarray(0, Option.getOrThrow(chunk).length).equals(Option.getOrThrow(chunk)))
+      yield* near.reset
+    })
+  )
+
+  it.effect("brings megabytes in order to a reader that takes its time", () =>
+    Effect.gen(function* () {
+      const { far, near } = yield* meet
+      const content = randomBytes(8 * 1024 * 1024)
+      const writing = yield* Effect.forkChild(
+        Effect.gen(function* () {
+          for (let start = 0; start < content.length; start += 300_000) {
+            yield* near.write(content.subarray(start, start + 300_000))
+          }
+          yield* near.closeWrite
+        })
+      )
+      const hash = createHash("sha256")
+      while (true) {
+        const chunk = yield* far.read
+        if (Option.isNone(chunk)) break
+        hash.update(chunk.value)
+        yield* eventually(() => true)
+      }
+      yield* Fiber.join(writing)
+      assert.strictEqual(hash.digest("hex"), createHash("sha256").update(content).digest("hex"))
+    })
+  )
+
+  it.effect("resets a stream that was closed when the peer does not end its side within a second", () =>
+    Effect.gen(function* () {
+      const { client, far, near } = yield* meet
+      yield* near.write(bytes("bye"))
+      yield* near.close
+      assert.strictEqual(yield* reasonOf(near.read), "Closed")
+      assert.strictEqual(text(yield* readAll(far)), "bye")
+      yield* TestClock.adjust("999 millis")
+      yield* far.write(bytes("ignored"))
+      assert.strictEqual(streamsOf(client).length, 1)
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual(streamsOf(client).length, 0)
+      yield* eventually(() => Effect.runSyncExit(far.closeWrite)._tag === "Failure")
+      assert.strictEqual(yield* reasonOf(far.write(bytes("more"))), "Reset")
+    })
+  )
+
+  it.effect("lets a peer end its side after our close", () =>
+    Effect.gen(function* () {
+      const { client, far, near, server } = yield* meet
+      yield* near.close
+      assert.deepStrictEqual(yield* far.read, Option.none())
+      yield* far.write(bytes("unread"))
+      yield* far.closeWrite
+      yield* eventually(() => streamsOf(client).length === 0 && streamsOf(server).length === 0)
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(yield* far.read, Option.none())
+    })
+  )
+
+  it.effect("ends an opened stream with its scope: in peace on success, by reset on failure and interruption", () =>
+    Effect.gen(function* () {
+      const ends: Array<string> = []
+      const { open } = yield* pair((stream) =>
+        Effect.matchEffect(readAll(stream), {
+          onFailure: ({ reason }) => Effect.sync(() => void ends.push(reason)),
+          onSuccess: () =>
+            Effect.andThen(
+              stream.close,
+              Effect.sync(() => void ends.push("end"))
+            )
+        })
+      )
+      for (const end of [Effect.void, Effect.fail("no"), Effect.interrupt]) {
+        const count = ends.length
+        yield* Effect.exit(Effect.scoped(Effect.andThen(open, end)))
+        yield* eventually(() => ends.length > count)
+      }
+      assert.deepStrictEqual(ends, ["end", "Reset", "Reset"])
+    })
+  )
+
+  it.effect("carries 600 streams at once over one connection", () =>
+    Effect.gen(function* () {
+      const all = yield* Latch.make()
+      let count = 0
+      const { client, open, server } = yield* pair((stream) =>
+        Effect.andThen(
+          Effect.suspend(() => (++count === 600 ? all.open : all.await)),
+          echo(stream)
+        )
+      )
+      const words = yield* Effect.forEach(
+        Array.from({ length: 600 }, (_, i) => `stream ${i}`),
+        (word) =>
+          Effect.scoped(
+            Effect.gen(function* () {
+              const stream = yield* open
+              yield* stream.write(bytes(word))
+              yield* stream.closeWrite
+              return text(yield* readAll(stream)) === word
+            })
+          ),
+        { concurrency: "unbounded" }
+      )
+      assert.isTrue(words.every((same) => same))
+      assert.strictEqual(client.host.node.getConnections().length, 1)
+      assert.strictEqual(server.host.node.getConnections().length, 1)
+      yield* eventually(() => streamsOf(client).length === 0 && streamsOf(server).length === 0)
+    })
+  )
+
+  it.effect(
+    "takes 100 peers that connect at once from one address",
+    () =>
+      Effect.gen(function* () {
+        const { server } = yield* pair(echo)
+        const clients = yield* Effect.forEach(Array.from({ length: 100 }), () => startNode({ listen: [] }), {
+          concurrency: "unbounded"
+        })
+        yield* Effect.forEach(
+          clients,
+          (client) =>
+            Effect.scoped(
+              Effect.gen(function* () {
+                const stream = yield* client.transport.open(server.address, protocol)
+                yield* stream.write(bytes(client.host.peerId))
+                yield* stream.closeWrite
+                assert.strictEqual(text(yield* readAll(stream)), client.host.peerId)
+              })
+            ),
+          { concurrency: "unbounded" }
+        )
+      }),
+    60_000
+  )
+
+  it.effect("finds a peer that restarts with its identity on another port", () =>
+    Effect.gen(function* () {
+      const identity = Layer.succeed(Identity.Identity, yield* Identity.make)
+      const client = yield* startNode()
+      const addresses = new Set<string>()
+      for (let life = 0; life < 3; life++) {
+        const scope = yield* Scope.make()
+        const server = yield* Scope.provide(startNode({}, identity), scope)
+        yield* Scope.provide(server.transport.handle(protocol, serve(scope, echo)), scope)
+        addresses.add(server.address.addresses[0] as string)
+        yield* Effect.scoped(client.transport.open(server.address, protocol))
+        yield* Scope.close(scope, Exit.void)
+      }
+      assert.strictEqual(addresses.size, 3)
+    })
+  )
+
+  it.effect("gives up a connection that has been silent for ten seconds and dials anew", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* pair(echo)
+      const wire = yield* startWire(server)
+      yield* Effect.scoped(client.transport.open(wire.address, protocol))
+      yield* wire.cut
+      const [dead] = client.host.node.getConnections()
+      for (let attempt = 0; attempt < 5; attempt++) {
+        assert.strictEqual(dead?.status, "open")
+        const opening = yield* Effect.forkChild(
+          Effect.timeoutOption(Effect.scoped(client.transport.open(server.address, protocol)), "2 seconds")
+        )
+        yield* eventually(() => streamsOf(client).length > 0)
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual(yield* Fiber.join(opening), Option.none())
+      }
+      yield* Effect.scoped(client.transport.open(server.address, protocol))
+      assert.notStrictEqual(dead?.status, "open")
+    })
+  )
+
+  it.effect("refuses new streams once the handler's scope is closed, and leaves running ones alone", () =>
+    Effect.gen(function* () {
+      const scope = yield* Effect.scope
+      const [client, server] = yield* Effect.all([startNode(), startNode()])
+      const handling = yield* Scope.make()
+      yield* Scope.provide(server.transport.handle(protocol, serve(scope, echo)), handling)
+      const open = client.transport.open(server.address, protocol)
+      const stream = yield* open
+      yield* stream.write(bytes("before "))
+      yield* Scope.close(handling, Exit.void)
+      assert.strictEqual(yield* reasonOf(open), "UnsupportedProtocol")
+      yield* stream.write(bytes("after"))
+      yield* stream.closeWrite
+      assert.strictEqual(text(yield* readAll(stream)), "before after")
+      yield* server.transport.handle(protocol, serve(scope, echo))
+      yield* open
+    })
+  )
+
+  it.effect("resets the stream of a handler that fails, and serves the next", () =>
+    Effect.gen(function* () {
+      const scope = yield* Effect.scope
+      const [client, server] = yield* Effect.all([startNode(), startNode()])
+      let count = 0
+      yield* server.transport.handle(protocol, (stream) =>
+        Effect.suspend(() => (count++ === 0 ? Effect.die("no") : serve(scope, echo)(stream)))
+      )
+      const open = client.transport.open(server.address, protocol)
+      assert.strictEqual(yield* reasonOf(Effect.flatMap(open, (stream) => stream.read)), "Reset")
+      const stream = yield* open
+      yield* stream.closeWrite
+      assert.deepStrictEqual(yield* stream.read, Option.none())
+    })
+  )
+
+  it.effect("fails in its types when the host is gone", () =>
+    Effect.gen(function* () {
+      const { server } = yield* pair(echo)
+      const scope = yield* Scope.make()
+      const client = yield* Scope.provide(startNode(), scope)
+      const stream = yield* client.transport.open(server.address, protocol)
+      const reading = yield* Effect.forkChild(Effect.exit(stream.read), { startImmediately: true })
+      yield* Scope.close(scope, Exit.void)
+      const exit = yield* Fiber.join(reading)
+      assert.isTrue(Exit.isFailure(exit) || Option.isNone(exit.value))
+      assert.strictEqual(yield* reasonOf(stream.write(bytes("x"))), "Reset")
+      assert.strictEqual(yield* reasonOf(client.transport.open(server.address, protocol)), "Unreachable")
+      yield* stream.close
+    })
+  )
+})

@@ -1,0 +1,133 @@
+/**
+ * Nodes on the loopback interface, and a wire that can be cut between them.
+ */
+import * as Net from "node:net"
+import { setImmediate } from "node:timers/promises"
+import { type PeerResolver, StreamTransport } from "@gantry/coord"
+import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
+import { multiaddr } from "@multiformats/multiaddr"
+import { Context, Effect, Layer, Option, type Scope } from "effect"
+
+/** A host with its transport, and where to find it. */
+export interface Node {
+  readonly host: Host.Host["Service"]
+  readonly transport: StreamTransport.StreamTransport["Service"]
+  readonly address: PeerResolver.PeerAddress
+}
+
+export const layerNode = (
+  options: Partial<Host.Options> = {},
+  identity: Layer.Layer<Identity.Identity> = Layer.fresh(Identity.layerEphemeral)
+): Layer.Layer<StreamTransport.StreamTransport | Host.Host, Host.HostError> =>
+  Libp2pTransport.layer.pipe(
+    Layer.provideMerge(Host.layer({ listen: ["/ip4/127.0.0.1/tcp/0"], ...options })),
+    Layer.provide(identity),
+    Layer.fresh
+  )
+
+/** Starts a node, which runs until the scope closes. */
+export const startNode = (
+  options?: Partial<Host.Options>,
+  identity?: Layer.Layer<Identity.Identity>
+): Effect.Effect<Node, Host.HostError, Scope.Scope> =>
+  Effect.map(Layer.build(layerNode(options, identity)), (context) => {
+    const host = Context.get(context, Host.Host)
+    return {
+      host,
+      transport: Context.get(context, StreamTransport.StreamTransport),
+      address: { peerId: host.peerId, addresses: host.multiaddrs }
+    }
+  })
+
+/** Lets input and output happen until a condition holds; the test's own deadline bounds it. */
+export const eventually = (isMet: () => boolean): Effect.Effect<void> =>
+  Effect.promise(async () => {
+    while (!isMet()) await setImmediate()
+  })
+
+/** Streams that a node has open, of all its connections. */
+export const streamsOf = (node: Node) => node.host.node.getConnections().flatMap(({ streams }) => streams)
+
+/** Everything until the peer ends its side. */
+export const readAll = (stream: StreamTransport.DuplexStream): Effect.Effect<Uint8Array, StreamTransport.StreamError> =>
+  Effect.gen(function* () {
+    const chunks: Array<Uint8Array> = []
+    while (true) {
+      const chunk = yield* stream.read
+      if (Option.isNone(chunk)) return Uint8Array.from(Buffer.concat(chunks))
+      chunks.push(chunk.value)
+    }
+  })
+
+/** Gives back what comes, and ends when the peer does. */
+export const echo = (stream: StreamTransport.DuplexStream): Effect.Effect<void, StreamTransport.StreamError> =>
+  Effect.gen(function* () {
+    while (true) {
+      const chunk = yield* stream.read
+      if (Option.isNone(chunk)) return yield* stream.close
+      yield* stream.write(chunk.value)
+    }
+  })
+
+/** A handler that serves each stream in a fiber of the scope. */
+export const serve =
+  (
+    scope: Scope.Scope,
+    use: (stream: StreamTransport.DuplexStream) => Effect.Effect<void, StreamTransport.StreamError>
+  ) =>
+  (stream: StreamTransport.DuplexStream): Effect.Effect<void> =>
+    Effect.asVoid(Effect.forkIn(Effect.ignore(use(stream)), scope))
+
+export const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes)
+export const bytes = (text: string) => new TextEncoder().encode(text)
+
+const tcpAddressOf = (server: Net.Server) => `/ip4/127.0.0.1/tcp/${(server.address() as Net.AddressInfo).port}`
+
+/** A TCP server on a free port, and its sockets. */
+export const listen = (onSocket: (socket: Net.Socket) => void) =>
+  Effect.acquireRelease(
+    Effect.callback<{ readonly address: string; readonly server: Net.Server; readonly sockets: Set<Net.Socket> }>(
+      (resume) => {
+        const sockets = new Set<Net.Socket>()
+        const server = Net.createServer((socket) => {
+          sockets.add(socket)
+          socket.on("error", () => {})
+          socket.on("close", () => sockets.delete(socket))
+          socket.resume()
+          onSocket(socket)
+        })
+        server.listen(0, "127.0.0.1", () => resume(Effect.succeed({ address: tcpAddressOf(server), server, sockets })))
+      }
+    ),
+    ({ server, sockets }) =>
+      Effect.callback<void>((resume) => {
+        for (const socket of sockets) socket.destroy()
+        server.close(() => resume(Effect.void))
+      })
+  )
+
+/** A way to a node that can go silent, as when the peer loses its power. */
+export const startWire = (node: Node) =>
+  Effect.gen(function* () {
+    const target = multiaddr(node.address.addresses[0] as string)
+    const port = Number(target.getComponents().find(({ name }) => name === "tcp")?.value)
+    let isCut = false
+    const onward = new Set<Net.Socket>()
+    yield* Effect.addFinalizer(() => Effect.sync(() => onward.forEach((socket) => void socket.destroy())))
+    const { address } = yield* listen((near) => {
+      if (isCut) return
+      const far = Net.connect(port, "127.0.0.1")
+      onward.add(far)
+      far.on("error", () => {})
+      far.on("close", () => near.destroy())
+      near.on("close", () => far.destroy())
+      near.on("data", (data) => isCut || far.write(data))
+      far.on("data", (data) => isCut || near.write(data))
+    })
+    return {
+      address: { peerId: node.address.peerId, addresses: [address] },
+      cut: Effect.sync(() => {
+        isCut = true
+      })
+    }
+  })
