@@ -96,7 +96,7 @@ const isWrongDigest = (error: PullError): error is BlobWriteError =>
   error._tag === "BlobWriteError" && error.reason === "WrongDigest"
 
 const pauseAfter = Effect.fnUntraced(function* (error: RegistryError, setbacks: number) {
-  const backoff = Duration.min(Duration.times(firstPause, 2 ** (setbacks - 1)), longestPause)
+  const backoff = Duration.min(Duration.times(firstPause, 2 ** Math.max(setbacks - 1, 0)), longestPause)
   const jittered = Duration.times(backoff, yield* Random.nextBetween(0.8, 1.2))
   return Duration.max(jittered, error.retryAfter ?? Duration.zero)
 })
@@ -170,7 +170,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
       if (Result.isSuccess(result)) return
       // Only new ground counts: an origin that resumes nothing could begin again for ever.
       const reached = yield* writer.offset
-      setbacks = reached > furthest ? 1 : setbacks + 1
+      setbacks = reached > furthest ? 0 : setbacks + 1
       furthest = Math.max(furthest, reached)
       const error = result.failure
       if (!isRetryable(error) || setbacks >= maxAttempts) return yield* error
