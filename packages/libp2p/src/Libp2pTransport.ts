@@ -84,6 +84,10 @@ const openError = (peerId: PeerId, cause: unknown) =>
 const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope> = Effect.gen(function* () {
   const { node } = yield* Host
   const scope = yield* Effect.scope
+  const live = yield* Effect.acquireRelease(
+    Effect.sync(() => new Set<Stream>()),
+    (live) => Effect.sync(() => live.forEach((stream) => void stream.abort(new Error("this node is leaving"))))
+  )
   /** Since when connections have left openings unanswered, in milliseconds. */
   const silentSince = new WeakMap<Connection, number>()
 
@@ -108,7 +112,7 @@ const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope>
           ({ connection, stream }) => {
             if (signal.aborted) return stream.abort(new Error("nobody waits for the stream any more"))
             silentSince.delete(connection)
-            opened = makeDuplex(stream, remotePeerOf(connection), scope)
+            opened = makeDuplex(stream, remotePeerOf(connection), { live, scope })
             resume(Effect.succeed(opened))
           },
           (cause) => {
@@ -132,7 +136,7 @@ const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope>
   const handle: StreamTransport["Service"]["handle"] = Effect.fnUntraced(function* (protocol, handler) {
     const run = Effect.runForkWith(yield* Effect.context<never>())
     const onStream = (stream: Stream, connection: Connection) => {
-      const duplex = makeDuplex(stream, remotePeerOf(connection), scope)
+      const duplex = makeDuplex(stream, remotePeerOf(connection), { live, scope })
       const serving = Effect.onError(handler(duplex), (cause) =>
         Effect.andThen(Effect.logError(`the handler of ${protocol} failed`, cause), duplex.reset)
       )
@@ -156,7 +160,7 @@ const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope>
 /**
  * Streams over the connections of the host. Peers share one connection for all
  * their streams; one that stays silent is given up after ten seconds, and the
- * next opening dials anew. Streams that linger after their close end with the
- * layer.
+ * next opening dials anew. The end of the layer resets the streams that are
+ * still in use.
  */
 export const layer: Layer.Layer<StreamTransport, never, Host> = Layer.effect(StreamTransport, make)

@@ -13,12 +13,19 @@ const closed = (why: string) => new StreamError({ reason: "Closed", cause: new E
 /** The same bytes without what Node.js adds to them: a `Buffer` behaves differently when it is sliced. */
 const plain = ({ buffer, byteLength, byteOffset }: Uint8Array) => new Uint8Array(buffer, byteOffset, byteLength)
 
+/** What streams belong to. */
+export interface Surroundings {
+  /** Where streams linger after their close. */
+  readonly scope: Scope.Scope
+  /** Streams that neither side has ended as a whole. */
+  readonly live: Set<Stream>
+}
+
 /**
  * Takes over a stream and pauses it: beyond a window, its bytes stay with the
- * peer until they are read. A stream that lingers after its close does so in
- * the scope.
+ * peer until they are read.
  */
-export const makeDuplex = (stream: Stream, remotePeer: PeerId, scope: Scope.Scope): DuplexStream => {
+export const makeDuplex = (stream: Stream, remotePeer: PeerId, { live, scope }: Surroundings): DuplexStream => {
   const received: Array<Uint8Array> = []
   /** What everything fails with once we have ended the stream as a whole. */
   let ended: StreamError | undefined
@@ -39,12 +46,14 @@ export const makeDuplex = (stream: Stream, remotePeer: PeerId, scope: Scope.Scop
     }
   }
 
+  if (stream.status === "open") live.add(stream)
   pause()
   stream.addEventListener("message", ({ data }) => received.push(plain(data.subarray())))
   stream.addEventListener("remoteCloseWrite", () => {
     remoteEnded = true
   })
   stream.addEventListener("close", ({ error }) => {
+    live.delete(stream)
     lost = error ?? lost
   })
 
@@ -141,6 +150,7 @@ export const makeDuplex = (stream: Stream, remotePeer: PeerId, scope: Scope.Scop
     if (fault() !== undefined) return Effect.void
     ended = closed("the stream was closed")
     received.length = 0
+    live.delete(stream)
     // Both begin at once; they settle with the stream, whose end the fiber that lingers waits for.
     void Promise.allSettled([stream.closeRead(), stream.close()])
     if (remoteEnded && isFlushed()) return Effect.void

@@ -1,0 +1,190 @@
+import { noise } from "@chainsafe/libp2p-noise"
+import { yamux } from "@chainsafe/libp2p-yamux"
+import { assert, describe, it } from "@effect/vitest"
+import { Host, Identity } from "@gantry/libp2p"
+import { maxMessageBytes, parsePeerId } from "@gantry/protocol"
+import type { MessageStream } from "@libp2p/interface"
+import { tcp } from "@libp2p/tcp"
+import { multiaddr } from "@multiformats/multiaddr"
+import { Effect, Exit, Option, Scope } from "effect"
+import { createLibp2p } from "libp2p"
+import { bytes, echo, eventually, listen, readAll, serve, startNode, streamsOf, text } from "./support.ts"
+
+const protocol = "/gantry/test/1.0.0"
+
+const startEcho = Effect.fnUntraced(function* (options?: Partial<Host.Options>) {
+  const scope = yield* Effect.scope
+  const node = yield* startNode(options)
+  yield* node.transport.handle(protocol, serve(scope, echo))
+  return node
+})
+
+const failure = (options: Host.Options) =>
+  Effect.flip(Effect.scoped(Host.make(options))).pipe(Effect.provide(Identity.layerEphemeral))
+
+/** A peer that keeps to no rules: it gets hold of what is below its muxer. */
+const startRogue = Effect.gen(function* () {
+  let below: MessageStream | undefined
+  const node = yield* Effect.acquireRelease(
+    Effect.promise(() =>
+      createLibp2p({
+        transports: [tcp()],
+        connectionEncrypters: [noise()],
+        streamMuxers: [
+          () => {
+            const muxers = yamux()()
+            return {
+              protocol: muxers.protocol,
+              createStreamMuxer(connection) {
+                below = connection
+                return muxers.createStreamMuxer(connection)
+              }
+            }
+          }
+        ]
+      })
+    ),
+    (node) => Effect.promise(async () => node.stop())
+  )
+  return {
+    connect: (address: string) =>
+      Effect.promise(async () => {
+        const connection = await node.dial(multiaddr(address))
+        return { connection, send: (frame: Uint8Array) => below?.send(frame) }
+      })
+  }
+})
+
+/** The header of a Yamux frame of data. */
+const dataHeader = (streamId: number, length: number) => {
+  const header = new DataView(new ArrayBuffer(12))
+  header.setUint32(4, streamId)
+  header.setUint32(8, length)
+  return new Uint8Array(header.buffer)
+}
+
+describe("Host", () => {
+  it.effect("tells who it is and where it listens", () =>
+    Effect.gen(function* () {
+      const { host } = yield* startNode()
+      assert.deepStrictEqual(parsePeerId(host.peerId), Option.some(host.peerId))
+      assert.strictEqual(host.multiaddrs.length, 1)
+      assert.match(host.multiaddrs[0] ?? "", new RegExp(`^/ip4/127\\.0\\.0\\.1/tcp/[1-9][0-9]*/p2p/${host.peerId}$`))
+    })
+  )
+
+  it.effect("announces the addresses that it is told to", () =>
+    Effect.gen(function* () {
+      const { host } = yield* startNode({ announce: ["/ip4/192.0.2.1/tcp/4001"] })
+      assert.deepStrictEqual(host.multiaddrs, [`/ip4/192.0.2.1/tcp/4001/p2p/${host.peerId}`])
+    })
+  )
+
+  it.effect("may listen nowhere", () =>
+    Effect.gen(function* () {
+      const { host } = yield* startNode({ listen: [] })
+      assert.deepStrictEqual(host.multiaddrs, [])
+    })
+  )
+
+  it.effect("names the address that is none", () =>
+    Effect.gen(function* () {
+      for (const options of [{ listen: ["0.0.0.0:4001"] }, { listen: [], announce: ["0.0.0.0:4001"] }]) {
+        const error = yield* failure(options)
+        assert.strictEqual(error.reason, "BadAddress")
+        assert.include(error.message, "0.0.0.0:4001")
+      }
+    })
+  )
+
+  it.effect("names the address that it cannot listen on", () =>
+    Effect.gen(function* () {
+      const { address } = yield* listen(() => {})
+      for (const taken of [address, "/ip4/127.0.0.1/udp/4001"]) {
+        const error = yield* failure({ listen: [taken] })
+        assert.strictEqual(error.reason, "CannotListen")
+        assert.include(error.message, taken)
+      }
+    })
+  )
+
+  it.effect("frees its address when it stops", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const first = yield* Scope.provide(startNode(), scope)
+      const client = yield* startNode()
+      yield* Effect.exit(client.transport.open(first.address, protocol))
+      const address = (first.host.multiaddrs[0] ?? "").split("/p2p/")[0] ?? ""
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(first.host.node.status, "stopped")
+      yield* eventually(() => client.host.node.getConnections().length === 0)
+      yield* startNode({ listen: [address] })
+    })
+  )
+
+  it.live("closes a connection on which nothing moves, and makes a new one when it is needed", () =>
+    Effect.gen(function* () {
+      const server = yield* startEcho()
+      const client = yield* startNode({ idleTimeout: "50 millis" })
+      for (let i = 0; i < 2; i++) {
+        yield* Effect.scoped(client.transport.open(server.address, protocol))
+        yield* eventually(() => client.host.node.getConnections().length === 0)
+      }
+    })
+  )
+
+  it.effect("refuses connections beyond its limit, and keeps those it has", () =>
+    Effect.gen(function* () {
+      const server = yield* startEcho({ maxConnections: 2 })
+      const clients = yield* Effect.all([startNode(), startNode(), startNode()])
+      const opens = yield* Effect.forEach(clients, ({ transport }) =>
+        Effect.result(transport.open(server.address, protocol))
+      )
+      assert.deepStrictEqual(
+        opens.map(({ _tag }) => _tag),
+        ["Success", "Success", "Failure"]
+      )
+      assert.strictEqual(server.host.node.getConnections().length, 2)
+      const [first] = clients
+      assert.strictEqual(server.host.node.getConnections(first?.host.node.peerId).length, 1)
+      const stream = yield* (first as (typeof clients)[0]).transport.open(server.address, protocol)
+      yield* stream.write(bytes("still here"))
+      yield* stream.closeWrite
+      assert.strictEqual(text(yield* readAll(stream)), "still here")
+    })
+  )
+
+  it.effect("ends the connection of a peer that announces a frame beyond the window", () =>
+    Effect.gen(function* () {
+      const server = yield* startEcho()
+      const rogue = yield* startRogue
+      const { connection, send } = yield* rogue.connect(server.host.multiaddrs[0] ?? "")
+      yield* eventually(() => server.host.node.getConnections().length === 1)
+      send(dataHeader(1, 262_144).subarray(0, 5))
+      send(dataHeader(1, 262_144).subarray(5))
+      send(new Uint8Array(262_144))
+      // The peer answers to what came so far, so it bears with that.
+      yield* Effect.exit(Effect.promise(() => connection.newStream("/gantry/other/1.0.0")))
+      assert.strictEqual(connection.status, "open")
+      send(dataHeader(1, 262_145))
+      yield* eventually(() => connection.status !== "open" && server.host.node.getConnections().length === 0)
+    })
+  )
+
+  it.effect("ends the connection of a peer that sends more than the window before anyone reads", () =>
+    Effect.gen(function* () {
+      const server = yield* startNode()
+      yield* server.transport.handle(protocol, () => Effect.never)
+      const rogue = yield* startRogue
+      const { connection, send } = yield* rogue.connect(server.host.multiaddrs[0] ?? "")
+      const stream = yield* Effect.promise(() => connection.newStream(protocol))
+      yield* eventually(() => streamsOf(server).length === 1)
+      // The muxer of the rogue would wait for the window.
+      for (let sent = 0; sent < 2 * maxMessageBytes; sent += 65_536) {
+        send(dataHeader(Number(stream.id), 65_536))
+        send(new Uint8Array(65_536))
+      }
+      yield* eventually(() => streamsOf(server).length === 0)
+    })
+  )
+})
