@@ -128,6 +128,17 @@ describe("ColdStart", () => {
         assert.deepStrictEqual(world.asked(), [])
       })
     )
+
+    it.effect("asking again, within the round, who is silent for half of it", () =>
+      Effect.gen(function* () {
+        const world = yield* World.make()
+        world.rank(0).muffled = 1
+        yield* start(world.obtain())
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(world.queriesOf(0), [0, 1_000])
+        assert.deepStrictEqual(world.asked(), [0])
+      })
+    )
   })
 
   describe("2. fetches from who has it", () => {
@@ -282,6 +293,17 @@ describe("ColdStart", () => {
         yield* start(world.obtain(World.wanted("manifest")))
         yield* TestClock.adjust("45 seconds")
         assert.deepStrictEqual(world.asked(), [])
+        yield* TestClock.adjust("10 seconds")
+        assert.deepStrictEqual(world.asked(), [1])
+      })
+    )
+
+    it.effect("and turns from a holder that is not even tried", () =>
+      Effect.gen(function* () {
+        const world = yield* World.make()
+        world.rank(0).cached = true
+        world.setFetch(({ digest }) => Effect.fail(new TransferError({ reason: "NoHolder", digest, attempts: [] })))
+        yield* start(world.obtain())
         yield* TestClock.adjust("10 seconds")
         assert.deepStrictEqual(world.asked(), [1])
       })

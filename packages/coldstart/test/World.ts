@@ -66,6 +66,8 @@ export interface Peer {
   rank: number
   /** How calls to it fail. `"silence"`: no answer ever comes. */
   down: Reason | "silence" | undefined
+  /** So many queries are not answered before it does. */
+  muffled: number
   /** Answers to please_pull, one each, the last one for all that follow; without any it starts a pull. */
   answers: Array<Verdict | Reason | "silence" | "lost">
   /** What Transfer finds there; without it, it delivers what it has. */
@@ -115,6 +117,7 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
       failed: undefined,
       rank,
       down: undefined,
+      muffled: 0,
       answers: [],
       holds: undefined
     })
@@ -127,6 +130,7 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
     failed: undefined,
     rank: -1,
     down: undefined,
+    muffled: 0,
     answers: [],
     holds: undefined
   }
@@ -190,6 +194,7 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
       yield* note((at) => ({ did: "query", rank: rankOf(target), at }))
       const peer = peerOf(target)
       if (peer.down !== undefined) return yield* failing(target, peer.down)
+      if (peer.muffled-- > 0) return yield* Effect.never
       return intentOf(peer)
     }),
     pleasePull: Effect.fnUntraced(function* (target: NodeId, request: PleasePullRequest) {

@@ -30,7 +30,7 @@ import { now } from "./clock.ts"
 import * as Note from "./Note.ts"
 import * as Ranks from "./Ranks.ts"
 import * as Round from "./Round.ts"
-import { next, type Step } from "./Step.ts"
+import { next } from "./Step.ts"
 import { pollOf, type Settings } from "./settings.ts"
 import * as Watch from "./Watch.ts"
 
@@ -39,10 +39,12 @@ export interface Journal {
   doing: string
 }
 
-/** Our own pulls of a digest that may end without the bytes before that is the answer. */
+/** How many of our own pulls of a digest that may end without the bytes before we give up. */
 const maxOwnPulls = 2
 
+/** The first pause between tries, in milliseconds; each is twice as long as the one before. */
 const firstPause = 250
+/** Long enough for a thousand nodes to ask in turn, short enough for the small blobs that most are. */
 const longestPause = 2_000
 
 /** What came of asking a node to pull: its verdict, or how it failed to give one. */
@@ -124,36 +126,33 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
           )
         : Effect.succeed([])
 
-    const countMismatch = Effect.fnUntraced(function* (view: MembersView, node: NodeId, intent: PullIntent) {
-      const rank = view.rankOf(node, digest)
-      if (node === self || rank === intent.hrwRank || mismatched.has(node)) return
-      mismatched.add(node)
-      yield* Effect.logDebug(`node ${node} takes itself for rank ${intent.hrwRank}, we for rank ${rank}`)
-      yield* metrics.hrwRankMismatch(kind)
-    })
-
-    const hear = Effect.fnUntraced(function* (view: MembersView, answers: Round.Answers) {
+    const compareRanks = Effect.fnUntraced(function* (view: MembersView, answers: Round.Answers) {
       for (const [node, answer] of answers) {
-        if (Option.isSome(answer)) yield* countMismatch(view, node, answer.value)
+        const ours = view.rankOf(node, digest)
+        if (node === self || mismatched.has(node) || !Option.exists(answer, ({ hrwRank }) => hrwRank !== ours)) continue
+        mismatched.add(node)
+        yield* Effect.logDebug(`node ${node} does not take itself for rank ${ours} of ${digest}`)
+        yield* metrics.hrwRankMismatch(kind)
       }
     })
 
-    const look = Effect.fnUntraced(function* () {
+    const look = Effect.gen(function* () {
       const view = yield* members.view
       const at = yield* now
       const { candidates, canWiden, ranks } = ranksIn(view)
       const watched = new Set([...ranks, self, ...pullersIn(view)])
       const strays = yield* straysIn(candidates, watched)
-      const hearNote = (node: NodeId, answer: Option.Option<PullIntent>) =>
-        Note.hear(noteOf(node), answer, at, threshold)
-      const answers = yield* round([...watched, ...strays], digest, (node, intent) =>
-        intent.hasCached
-          ? Note.isCredible(noteOf(node))
-          : watched.has(node) && Note.judge(hearNote(node, Option.some(intent)), at, threshold) === "running"
+      const hear = (node: NodeId, answer: Option.Option<PullIntent>) => Note.hear(noteOf(node), answer, at, threshold)
+      const answers = yield* round(
+        [...watched, ...strays],
+        digest,
+        (node, intent) =>
+          (intent.hasCached && Note.isCredible(noteOf(node))) ||
+          (watched.has(node) && Note.judge(hear(node, Option.some(intent)), at, threshold) === "running")
       )
-      yield* hear(view, answers)
+      yield* compareRanks(view, answers)
       for (const [node, answer] of answers) {
-        if (watched.has(node)) notes.set(node, hearNote(node, answer))
+        if (watched.has(node)) notes.set(node, hear(node, answer))
       }
       // Our own pull is the last resort: there is nobody to turn to, and the pump gives up what does not progress.
       const isPulling = (node: NodeId) =>
@@ -165,21 +164,22 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
 
     // 2. Fetch from who has it.
 
-    const fetch = Effect.fnUntraced(function* (view: MembersView, holders: ReadonlyArray<NodeId>) {
-      // Random among equals: a best-ranked holder that everybody tries first is busy for everybody.
-      const shuffled = yield* Random.shuffle(holders.flatMap((node) => Option.toArray(view.byNodeId(node))))
-      yield* say("fetch", `fetching from ${holders.join(", ")}`)
-      return yield* transfer.fetch({ digest, kind, size, holders: shuffled }).pipe(
+    const fetch = Effect.fnUntraced(function* (view: MembersView, names: ReadonlyArray<NodeId>) {
+      // Random among equals: a holder that everybody tries first is busy for everybody.
+      const holders = yield* Random.shuffle(names.flatMap((node) => Option.toArray(view.byNodeId(node))))
+      yield* say("fetch", `fetching from ${names.join(", ")}`)
+      return yield* transfer.fetch({ digest, kind, size, holders }).pipe(
         Effect.map(({ bytes, holder }) => Option.some<Obtained>({ _tag: "Peer", holder, bytes })),
-        Effect.catch((error) => Effect.as(notDelivered(error), Option.none()))
+        Effect.catch((error) => Effect.as(notDelivered(names, error), Option.none()))
       )
     })
 
-    const notDelivered = Effect.fnUntraced(function* (error: TransferError) {
+    const notDelivered = Effect.fnUntraced(function* (holders: ReadonlyArray<NodeId>, error: TransferError) {
       if (error.reason === "Store") return yield* fail("Exhausted", error.message)
       yield* say("fetch", error.message)
       const at = yield* now
-      for (const { holder, problem } of error.attempts) {
+      for (const holder of holders) {
+        const problem = error.attempts.findLast((attempt) => attempt.holder === holder)?.problem ?? "Unreachable"
         notes.set(holder, Note.blame(noteOf(holder), problem, at, threshold))
         if (problem === "Busy") holdersBusy = true
       }
@@ -305,29 +305,31 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
       return Effect.andThen(say("fallback", "our own pump declines; trying everyone again"), pause)
     })
 
-    const take = (view: MembersView, ranks: ReadonlyArray<NodeId>, step: Step) => {
-      switch (step._tag) {
-        case "Have":
-          return Effect.succeedSome<Obtained>(noteOf(self).watch === undefined ? { _tag: "Local" } : { _tag: "Origin" })
-        case "Fetch":
-          return fetch(view, step.holders)
-        case "Wait":
-          return Effect.as(wait(step.pullers), Option.none())
-        case "Widen":
-          return Effect.as(widen, Option.none())
-        case "Ask":
-          return Effect.as(ask(view, ranks, step.puller), Option.none())
-        case "Fallback":
-          return Effect.as(fallback(view), Option.none())
-      }
-    }
-
     return Effect.gen(function* () {
       yield* say("look", `asking the best ${settings.ranks}`)
       while (true) {
-        const { ranks, step, view } = yield* look()
-        const obtained = yield* take(view, ranks, step)
-        if (Option.isSome(obtained)) return obtained.value
+        const { ranks, step, view } = yield* look
+        switch (step._tag) {
+          case "Have":
+            return { _tag: noteOf(self).watch === undefined ? "Local" : "Origin" }
+          case "Fetch": {
+            const fetched = yield* fetch(view, step.holders)
+            if (Option.isSome(fetched)) return fetched.value
+            break
+          }
+          case "Wait":
+            yield* wait(step.pullers)
+            break
+          case "Widen":
+            yield* widen
+            break
+          case "Ask":
+            yield* ask(view, ranks, step.puller)
+            break
+          case "Fallback":
+            yield* fallback(view)
+            break
+        }
       }
     })
   }

@@ -6,6 +6,7 @@ import { CoordServer } from "@gantry/coord/CoordServer"
 import { Members } from "@gantry/coord/Members"
 import type { Digest, NodeId, PullIntent } from "@gantry/protocol"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -27,15 +28,24 @@ export const make = Effect.fnUntraced(function* (settings: Settings) {
   const server = yield* CoordServer
   const { self } = yield* Members
 
+  const secondTry = Duration.times(settings.roundTimeout, 0.5)
+
+  /** One reply may be lost: a peer that is silent for half of the round is asked again. */
+  const queryPeer = (node: NodeId, digest: Digest) => {
+    const query = Effect.retry(client.pullIntentQuery(node, digest), {
+      while: (error) => error.reason === "Reset",
+      schedule: resetBackoff
+    })
+    return Effect.raceFirst(query, Effect.delay(query, secondTry)).pipe(
+      Effect.tapError((error) => Effect.logDebug(error.message))
+    )
+  }
+
   const query = (node: NodeId, digest: Digest): Effect.Effect<Option.Option<PullIntent>> =>
-    node === self
-      ? Effect.timeoutOption(server.localPullIntent(digest), settings.roundTimeout)
-      : client.pullIntentQuery(node, digest).pipe(
-          Effect.retry({ while: (error) => error.reason === "Reset", schedule: resetBackoff }),
-          Effect.tapError((error) => Effect.logDebug(error.message)),
-          Effect.timeoutOption(settings.roundTimeout),
-          Effect.orElseSucceed(() => Option.none())
-        )
+    (node === self ? server.localPullIntent(digest) : queryPeer(node, digest)).pipe(
+      Effect.timeoutOption(settings.roundTimeout),
+      Effect.orElseSucceed(() => Option.none())
+    )
 
   return Effect.fnUntraced(function* (
     nodes: Iterable<NodeId>,

@@ -1,25 +1,15 @@
 /**
  * The settings of a requester, resolved.
  */
+import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
 import { type ContentKind, queriedRanks } from "@gantry/protocol"
-import * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
+import type * as Duration from "effect/Duration"
 import type { Options } from "../ColdStart.ts"
 
 /** Every setting with its value. */
 export type Settings = {
   readonly [Key in keyof Options]-?: Exclude<Options[Key], undefined> extends number ? number : Duration.Duration
 }
-
-const positiveDuration = (input: Duration.Input | undefined, fallback: Duration.Input): Duration.Duration =>
-  Option.fromUndefinedOr(input).pipe(
-    Option.flatMap(Duration.fromInput),
-    Option.filter(Duration.isPositive),
-    Option.getOrElse(() => Duration.fromInputUnsafe(fallback))
-  )
-
-const positiveInteger = (input: number | undefined, fallback: number): number =>
-  input !== undefined && input >= 1 ? Math.floor(input) : fallback
 
 /** The defaults with the given settings over them; what is not positive is ignored. */
 export const make = (options: Options = {}): Settings => ({
