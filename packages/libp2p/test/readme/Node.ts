@@ -24,13 +24,10 @@ const pump = Layer.effect(
     const pull = Effect.fnUntraced(function* ({ kind, ref }: Coord.Pump.PullRequest) {
       const running = yield* Scope.fork(scope)
       const { entry, owned } = yield* Scope.provide(inflight.start(ref.digest, kind, Option.none()), running)
-      if (!owned) return Coord.Pump.PumpResult.AlreadyPulling(entry)
-      const work = Effect.map(fetch(ref), (digest) => blobs.add(digest))
-      yield* Effect.forkIn(
-        Effect.onExit(work, (exit) => Scope.close(running, exit)),
-        scope
-      )
-      return Coord.Pump.PumpResult.Started(entry)
+      const work = owned ? Effect.map(fetch(ref), (digest) => blobs.add(digest)) : Effect.void
+      const claimed = Effect.onExit(work, (exit) => Scope.close(running, exit))
+      yield* Effect.forkIn(claimed, scope)
+      return owned ? Coord.Pump.PumpResult.Started(entry) : Coord.Pump.PumpResult.AlreadyPulling(entry)
     }, Effect.uninterruptible)
     return { pull }
   })
