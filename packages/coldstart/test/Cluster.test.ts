@@ -3,12 +3,13 @@ import * as MemoryNetwork from "@gantry/testkit/MemoryNetwork"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Cluster from "./Cluster.ts"
 
 const test = (title: string, body: Effect.Effect<void, unknown, MemoryNetwork.MemoryNetwork | Scope.Scope>) =>
-  it.effect(title, () => Effect.provide(body, MemoryNetwork.layer))
+  it.effect(title, () => body.pipe(Random.withSeed(title), Effect.provide(MemoryNetwork.layer)))
 
 type ClusterUnderTest = Effect.Success<ReturnType<typeof Cluster.make>>
 type Node = ClusterUnderTest["ranked"][number]
@@ -45,7 +46,7 @@ describe("a cluster", () => {
       `of ${nodes} nodes that all ask at once pulls once, and everybody has it soon`,
       Effect.gen(function* () {
         const cluster = yield* Cluster.make({ nodes })
-        const exits = yield* settle(yield* askAll(cluster), 15)
+        const exits = yield* settle(yield* askAll(cluster), 9)
         assert.isTrue(exits.every(Exit.isSuccess))
         assert.strictEqual(cluster.whole(), nodes)
         assert.deepStrictEqual(
@@ -73,6 +74,56 @@ describe("a cluster", () => {
       assert.deepStrictEqual(
         cluster.pulls.map(({ nodeId }) => nodeId),
         [designated?.nodeId, others[0]?.nodeId]
+      )
+      yield* assertClean(cluster)
+    })
+  )
+
+  test(
+    "whose best node freezes while it pulls pulls at most once more, and the others have it",
+    Effect.gen(function* () {
+      const cluster = yield* Cluster.make({ nodes: 8, originTime: "10 seconds" })
+      const [designated, ...others] = cluster.ranked
+      const fibers = yield* askAll(cluster, others)
+      yield* pass(2)
+      yield* cluster.freeze(designated as Node)
+      const exits = yield* settle(fibers, 40)
+      assert.isTrue(exits.every(Exit.isSuccess))
+      assert.strictEqual(cluster.whole(), 7)
+      assert.deepStrictEqual(
+        cluster.pulls.map(({ nodeId }) => nodeId),
+        [designated?.nodeId, others[0]?.nodeId]
+      )
+    })
+  )
+
+  test(
+    "whose best node is killed while it hands out the bytes takes them from those that have them",
+    Effect.gen(function* () {
+      const cluster = yield* Cluster.make({ nodes: 32, transferTime: "3 seconds" })
+      const [designated, ...others] = cluster.ranked
+      const fibers = yield* askAll(cluster, others)
+      yield* pass(9)
+      assert.isAtLeast(cluster.whole(), 11)
+      yield* cluster.kill(designated as Node)
+      const exits = yield* settle(fibers, 40)
+      assert.isTrue(exits.every(Exit.isSuccess))
+      assert.strictEqual(cluster.whole(), 31)
+      assert.isAtMost(cluster.pulls.length, 2)
+      yield* assertClean(cluster)
+    })
+  )
+
+  test(
+    "of two zones pulls once for each",
+    Effect.gen(function* () {
+      const zoneOf = (rank: number) => (rank % 2 === 0 ? "even" : "odd")
+      const cluster = yield* Cluster.make({ nodes: 16, zoneOf })
+      const exits = yield* settle(yield* askAll(cluster), 15)
+      assert.isTrue(exits.every(Exit.isSuccess))
+      assert.deepStrictEqual(
+        cluster.pulls.map(({ nodeId }) => nodeId).toSorted(),
+        [cluster.ranked[0]?.nodeId, cluster.ranked[1]?.nodeId].toSorted()
       )
       yield* assertClean(cluster)
     })
@@ -115,11 +166,8 @@ describe("a cluster", () => {
       assert.isTrue(exits.every(Exit.isSuccess))
       assert.strictEqual(cluster.whole(), 8)
       assert.deepStrictEqual(
-        cluster.pulls.map(({ nodeId, rule }) => ({ nodeId, rule })).toSorted((a, b) => a.rule.localeCompare(b.rule)),
-        [
-          { nodeId: cluster.ranked[0]?.nodeId, rule: cluster.pulls[0]?.rule },
-          { nodeId: lonely.nodeId, rule: "fallback" }
-        ].toSorted((a, b) => String(a.rule).localeCompare(String(b.rule)))
+        cluster.pulls.map(({ nodeId, rule }) => (rule === "fallback" ? [nodeId, rule] : [nodeId])),
+        [[cluster.ranked[0]?.nodeId], [lonely.nodeId, "fallback"]]
       )
       yield* assertClean(cluster)
     })
@@ -139,13 +187,15 @@ describe("a cluster", () => {
   )
 
   test(
-    "whose nodes are interrupted while they ask keeps nothing",
+    "whose nodes are interrupted while they ask keeps nothing and asks nothing more",
     Effect.gen(function* () {
       const cluster = yield* Cluster.make({ nodes: 8 })
       const fibers = yield* askAll(cluster)
       yield* pass(2)
       yield* Fiber.interruptAll(fibers)
+      const opened = yield* cluster.opened
       yield* assertClean(cluster)
+      assert.strictEqual(yield* cluster.opened, opened)
     })
   )
 })

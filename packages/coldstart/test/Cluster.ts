@@ -19,7 +19,7 @@ import {
   type Digest,
   decodeMessage,
   type FailureClass,
-  type Member,
+  Member,
   makeFrameReader,
   type NodeId,
   OriginRef,
@@ -58,6 +58,8 @@ export interface ClusterOptions {
   readonly transferTime?: Duration.Input
   /** How the origin fails. */
   readonly failure?: FailureClass
+  /** The zones of the ranks; none. */
+  readonly zoneOf?: (rank: number) => string
   /** Ranks whose pumps decline everything. */
   readonly declining?: ReadonlyArray<number>
   /** The first reply of each kind from each node to each other one is lost. */
@@ -82,11 +84,14 @@ const maxServing = 10
 /** Starts the nodes; the scope of the test ends them. */
 export const make = Effect.fnUntraced(function* (options: ClusterOptions) {
   const network = yield* MemoryNetwork.MemoryNetwork
-  const members = Fixtures.members(options.nodes)
   const order = Rendezvous.rank(
-    members.map((member) => member.nodeId),
+    Fixtures.members(options.nodes).map((member) => member.nodeId),
     digest
   )
+  const members = Fixtures.members(options.nodes).map((member) => {
+    const zone = options.zoneOf?.(order.indexOf(member.nodeId))
+    return new Member({ ...member, zone: Option.fromUndefinedOr(zone) })
+  })
   const originTime = options.originTime ?? "5 seconds"
   const transferTime = options.transferTime ?? "500 millis"
   const nodes = new Map<NodeId, Node>()
@@ -238,11 +243,18 @@ export const make = Effect.fnUntraced(function* (options: ClusterOptions) {
       yield* network.crash(node.peerId)
       yield* Effect.forkDetach(Scope.close(node.scope, Exit.void))
     }),
+    /** Leaves a node half-dead: it can be reached, and nothing comes of it. */
+    freeze: Effect.fnUntraced(function* (node: Node) {
+      node.alive = false
+      yield* network.freeze(node.peerId)
+    }),
     /** Parts a node from all others. */
     cutOff: Effect.fnUntraced(function* (node: Node) {
       cutOff.add(node.nodeId)
       yield* network.partition([node.peerId])
     }),
+    /** Streams between nodes that ever came about. */
+    opened: Effect.map(network.traffic(), ({ opened }) => opened),
     /** Claims and streams that are left, and who has the bytes. */
     remains: Effect.gen(function* () {
       const claims = yield* Effect.forEach(ranked, (node) => node.inflight.size)
