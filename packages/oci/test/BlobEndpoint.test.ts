@@ -19,6 +19,10 @@ const manifest = new TextEncoder().encode(JSON.stringify({ schemaVersion: 2, med
 const manifestDigest = BlobStore.digestOf(manifest)
 const empty = new Uint8Array()
 
+/** More than the buffers between two sockets take. */
+const large = Buffer.alloc(24 * 1024 * 1024, bytesOf(3, 1000))
+const largeDigest = BlobStore.digestOf(large)
+
 const blobPath = (of: Digest | string, name = "gantry") => `/v2/${name}/blobs/${of}`
 const manifestPath = (of: Digest | string, name = "gantry") => `/v2/${name}/manifests/${of}`
 
@@ -249,8 +253,6 @@ describe("BlobEndpoint", () => {
   })
 
   describe("with a client", () => {
-    const large = bytesOf(3, 32 * 1024 * 1024)
-    const largeDigest = BlobStore.digestOf(large)
     const serveOne = serving(BlobStore.layerMemory([large]), { maxConcurrentBlobs: 1 })
     const isFree = Effect.map(ask(blobPath(largeDigest), { range: "bytes=0-0" }), ({ status }) => status === 206)
     const untilTaken = Effect.repeat(isFree, { until: (free) => !free })
@@ -305,7 +307,6 @@ describe("BlobEndpoint", () => {
   })
 
   describe("closes", () => {
-    const large = bytesOf(3, 32 * 1024 * 1024)
     const build = (scope: Scope.Scope) =>
       Layer.buildWithScope(Layer.fresh(BlobEndpoint.layer()).pipe(Layer.provide(BlobStore.layerMemory([large]))), scope)
 

@@ -1,0 +1,459 @@
+import { NodeHttpClient, NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { Store, Transfer } from "@gantry/coord"
+import { BlobStore, ImageLayout, Manifest, PeerTransfer } from "@gantry/oci"
+import type { ContentKind, Digest, Member } from "@gantry/protocol"
+import { Effect, Fiber, FileSystem, Latch, Layer, Option, Queue, References } from "effect"
+import { TestClock } from "effect/testing"
+import { layerBlobs } from "./support/blobs.ts"
+import { bytesOf, putBlob, readBlob } from "./support/bytes.ts"
+import {
+  firstOf,
+  honestPeer,
+  makeProgress,
+  memberAt,
+  type Progress,
+  scriptedPeer,
+  sendAll,
+  sendUntil
+} from "./support/peers.ts"
+
+const bytes = bytesOf(1, 500_000)
+const digest = BlobStore.digestOf(bytes)
+const wrong = bytesOf(2, 500_000)
+
+const honest = (name: string) => honestPeer(name, BlobStore.layerMemory([bytes]))
+
+const whole = (name: string) => scriptedPeer(name, (response, asked) => sendAll(response, asked, bytes))
+
+/** Sends the right bytes up to a point, at every request. */
+const breaking = (name: string, until: number, progress: Progress) =>
+  scriptedPeer(name, (response, asked) => sendUntil(response, asked, bytes, until, progress))
+
+const fetch = (
+  holders: ReadonlyArray<Member>,
+  request: { readonly digest?: Digest; readonly kind?: ContentKind; readonly size?: number | undefined } = {}
+) =>
+  Transfer.Transfer.use((transfer) =>
+    transfer.fetch({
+      digest: request.digest ?? digest,
+      kind: request.kind ?? "layer",
+      size: Option.fromUndefinedOr("size" in request ? request.size : bytes.length),
+      holders
+    })
+  )
+
+const problems = (error: Transfer.TransferError) => error.attempts.map(({ holder, problem }) => `${holder} ${problem}`)
+const has = BlobStore.BlobStore.use((store) => store.has(digest))
+const assertStored = Effect.gen(function* () {
+  assert.deepStrictEqual(yield* readBlob(digest), Option.some(Buffer.from(bytes)))
+})
+
+const receiving = (
+  options?: PeerTransfer.Options,
+  store: Layer.Layer<BlobStore.BlobStore> = Layer.fresh(BlobStore.layerMemory())
+) =>
+  Effect.provide(PeerTransfer.layer(options).pipe(Layer.provide(NodeHttpClient.layerUndici), Layer.provideMerge(store)))
+
+/** On the machine's clock, with no time limit that matters: for what takes several rounds. */
+const untimed = { connectTimeout: "1 minute", stallTimeout: "1 minute", pause: "1 millis" } as const
+
+/** Receives into a store whose progress the peers can follow. */
+const following = <A, E, R>(
+  run: (progress: Progress) => Effect.Effect<A, E, R>,
+  options: PeerTransfer.Options = untimed
+) => {
+  const progress = makeProgress()
+  return run(progress).pipe(receiving(options, progress.store))
+}
+
+/** Warnings about liars are what these tests provoke. */
+const quietly = Effect.provideService(References.MinimumLogLevel, "Error")
+
+describe("PeerTransfer", () => {
+  it.effect("brings a blob from a holder into the store", () =>
+    Effect.gen(function* () {
+      const holder = yield* honest("a")
+      assert.deepStrictEqual(yield* fetch([holder]), { bytes: bytes.length, holder: holder.nodeId })
+      yield* assertStored
+    }).pipe(receiving())
+  )
+
+  it.effect("asks for blobs and manifests where a registry has them, marked as a peer", () =>
+    Effect.gen(function* () {
+      const { member, requests } = yield* scriptedPeer("a", (response) => response.writeHead(404).end())
+      for (const kind of ["layer", "config", "manifest"] as const) {
+        yield* Effect.flip(fetch([member], { kind }))
+        const folder = kind === "manifest" ? "manifests" : "blobs"
+        assert.deepStrictEqual(yield* Queue.take(requests), {
+          url: `/v2/gantry/${folder}/${digest}`,
+          range: undefined,
+          mirrored: "1"
+        })
+      }
+    }).pipe(receiving())
+  )
+
+  it.effect("tells what each holder did instead of delivering, and asks each once", () =>
+    Effect.gen(function* () {
+      const absent = yield* honestPeer("absent", BlobStore.layerMemory())
+      const unavailable = yield* honestPeer(
+        "unavailable",
+        layerBlobs([bytes], () => ({
+          size: (digest) => Effect.fail(new Store.StoreError({ reason: "Unavailable", digest, cause: "gone" }))
+        }))
+      )
+      const busy = yield* scriptedPeer("busy", (response) => response.writeHead(503, { "retry-after": "1" }).end())
+      const elsewhere = yield* honest("elsewhere")
+      const redirecting = yield* scriptedPeer("redirecting", (response, { url }) =>
+        response.writeHead(307, { location: `http://${Option.getOrThrow(elsewhere.contentAddress)}${url}` }).end()
+      )
+      const error = yield* Effect.flip(
+        fetch([
+          absent,
+          unavailable,
+          busy.member,
+          redirecting.member,
+          memberAt("dead", "127.0.0.1:1"),
+          memberAt("unpublished", undefined),
+          memberAt("crooked", "127.0.0.1:1/../?"),
+          absent
+        ])
+      )
+      assert.strictEqual(error.reason, "NoHolder")
+      assert.deepStrictEqual(problems(error), [
+        "absent Absent",
+        "unavailable Unreachable",
+        "busy Busy",
+        "redirecting Unreachable",
+        "dead Unreachable",
+        "unpublished Unreachable",
+        "crooked Unreachable"
+      ])
+      assert.isFalse(yield* has)
+    }).pipe(receiving())
+  )
+
+  it.effect("goes on to the next holder from one that is busy, dead or without the blob", () =>
+    Effect.gen(function* () {
+      const busy = yield* scriptedPeer("busy", (response) => response.writeHead(503, { "retry-after": "9" }).end())
+      const absent = yield* honestPeer("absent", BlobStore.layerMemory())
+      const holder = yield* honest("holder")
+      const report = yield* fetch([busy.member, memberAt("dead", "127.0.0.1:1"), absent, holder])
+      assert.strictEqual(report.holder, holder.nodeId)
+      yield* assertStored
+    }).pipe(receiving())
+  )
+
+  it.effect("goes on to the next holder from one that does not answer in 2 seconds", () =>
+    Effect.gen(function* () {
+      const silent = yield* scriptedPeer("silent", () => {})
+      const holder = yield* honest("holder")
+      const running = yield* Effect.forkChild(fetch([silent.member, holder]))
+      yield* Queue.take(silent.requests)
+      yield* TestClock.adjust("1999 millis")
+      assert.isUndefined(running.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual((yield* Fiber.join(running)).holder, holder.nodeId)
+    }).pipe(receiving())
+  )
+
+  describe("resumes", () => {
+    it.effect("with the next holder where one broke off, and gets only the rest from it", () =>
+      following((progress) =>
+        Effect.gen(function* () {
+          const first = yield* breaking("first", 200_000, progress)
+          const second = yield* whole("second")
+          const report = yield* fetch([first.member, second.member])
+          assert.deepStrictEqual(report, { bytes: bytes.length, holder: second.member.nodeId })
+          assert.strictEqual((yield* Queue.take(second.requests)).range, "bytes=200000-")
+          yield* assertStored
+        })
+      )
+    )
+
+    it.effect("with the next holder after 30 seconds without a byte, and not before", () =>
+      following(
+        (progress) =>
+          Effect.gen(function* () {
+            const came = yield* Latch.make()
+            progress.at(100_000, () => came.openUnsafe())
+            const stalling = yield* scriptedPeer("stalling", (response) => {
+              response.writeHead(200, { "content-length": bytes.length })
+              response.write(bytes.subarray(0, 100_000))
+            })
+            const second = yield* whole("second")
+            const running = yield* Effect.forkChild(fetch([stalling.member, second.member]))
+            yield* came.await
+            yield* TestClock.adjust("29999 millis")
+            assert.isUndefined(running.pollUnsafe())
+            yield* TestClock.adjust("1 millis")
+            assert.strictEqual((yield* Fiber.join(running)).holder, second.member.nodeId)
+            assert.strictEqual((yield* Queue.take(second.requests)).range, "bytes=100000-")
+            yield* assertStored
+          }),
+        {}
+      )
+    )
+
+    it.effect("with the next holder when one sends a byte now and then", () =>
+      following(
+        (progress) =>
+          Effect.gen(function* () {
+            const taken = yield* Queue.unbounded<number>()
+            let send = (_: number) => {}
+            const trickling = yield* scriptedPeer("trickling", (response) => {
+              response.writeHead(200, { "content-length": bytes.length })
+              send = (at) => {
+                response.write(bytes.subarray(at, at + 1))
+                progress.at(at + 1, () => Queue.offerUnsafe(taken, at))
+              }
+              send(0)
+            })
+            const running = yield* Effect.forkChild(fetch([trickling.member, yield* honest("second")]))
+            for (const next of [1, 2]) {
+              yield* Queue.take(taken)
+              yield* TestClock.adjust("14 seconds")
+              send(next)
+            }
+            yield* Queue.take(taken)
+            yield* TestClock.adjust("2 seconds")
+            assert.isUndefined(running.pollUnsafe())
+            send(3)
+            assert.strictEqual((yield* Fiber.join(running)).holder, "second")
+            yield* assertStored
+          }),
+        {}
+      )
+    )
+
+    it.live("with the same holder, when there is no other", () =>
+      following((progress) =>
+        Effect.gen(function* () {
+          const { member, requests } = yield* scriptedPeer("holder", (response, asked, count) =>
+            count === 3 ? sendAll(response, asked, bytes) : sendUntil(response, asked, bytes, count * 200_000, progress)
+          )
+          yield* fetch([member])
+          const ranges = yield* Queue.takeN(requests, 3)
+          assert.deepStrictEqual(
+            ranges.map(({ range }) => range),
+            [undefined, "bytes=200000-", "bytes=400000-"]
+          )
+          yield* assertStored
+        })
+      )
+    )
+
+    it.effect("from zero with a holder that does not know ranges", () =>
+      following((progress) =>
+        Effect.gen(function* () {
+          const first = yield* breaking("first", 200_000, progress)
+          const second = yield* scriptedPeer("second", (response) => response.writeHead(200).end(bytes))
+          assert.strictEqual((yield* fetch([first.member, second.member])).bytes, bytes.length)
+          yield* assertStored
+        })
+      )
+    )
+
+    it.effect("from zero with a holder that has fewer bytes than have come", () =>
+      following((progress) =>
+        Effect.gen(function* () {
+          const long = bytesOf(2, 600_000)
+          const liar = yield* scriptedPeer("liar", (response, asked) =>
+            sendUntil(response, asked, long, 550_000, progress)
+          )
+          const holder = yield* honest("holder")
+          const report = yield* fetch([liar.member, holder], { size: undefined })
+          assert.deepStrictEqual(report, { bytes: bytes.length, holder: holder.nodeId })
+          yield* assertStored
+        })
+      )
+    )
+
+    it.live("a bounded number of times", () =>
+      following(
+        (progress) =>
+          Effect.gen(function* () {
+            const { member } = yield* scriptedPeer("peer", (response, asked) =>
+              sendUntil(response, asked, bytes, firstOf(asked.range) + 100, progress)
+            )
+            const error = yield* Effect.flip(fetch([member]))
+            assert.deepStrictEqual(problems(error), ["peer Stalled", "peer Stalled", "peer Stalled"])
+          }),
+        { ...untimed, rounds: 3 }
+      )
+    )
+  })
+
+  describe("of a holder that sends wrong bytes", () => {
+    it.effect("takes none, begins again with the next, and leaves it alone for 5 minutes", () =>
+      Effect.gen(function* () {
+        const liar = yield* scriptedPeer("liar", (response, asked) => sendAll(response, asked, wrong))
+        const holder = yield* honest("holder")
+        assert.strictEqual((yield* fetch([liar.member, holder])).holder, holder.nodeId)
+        yield* assertStored
+        assert.deepStrictEqual(problems(yield* Effect.flip(fetch([liar.member]))), ["liar Suspicious"])
+        yield* TestClock.adjust("299999 millis")
+        assert.deepStrictEqual(problems(yield* Effect.flip(fetch([liar.member]))), ["liar Suspicious"])
+        assert.strictEqual(yield* Queue.size(liar.requests), 1)
+        yield* TestClock.adjust("1 millis")
+        assert.deepStrictEqual(problems(yield* Effect.flip(fetch([liar.member]))), ["liar WrongBytes"])
+      }).pipe(receiving())
+    )
+
+    it.effect("goes on asking it for other digests", () =>
+      Effect.gen(function* () {
+        const other = bytesOf(3, 1000)
+        const peer = yield* scriptedPeer("peer", (response, asked) =>
+          sendAll(response, asked, asked.url.endsWith(digest) ? wrong : other)
+        )
+        assert.deepStrictEqual(problems(yield* Effect.flip(fetch([peer.member]))), ["peer WrongBytes"])
+        yield* fetch([peer.member], { digest: BlobStore.digestOf(other), size: 1000 })
+      }).pipe(receiving())
+    )
+
+    it.live("finds it among those whose bytes were put together, and blames nobody else", () =>
+      following((progress) =>
+        Effect.gen(function* () {
+          const liar = yield* scriptedPeer("liar", (response, asked, count) =>
+            count === 1 ? sendUntil(response, asked, wrong, 200_000, progress) : sendAll(response, asked, wrong)
+          )
+          const holder = yield* honest("holder")
+          const report = yield* fetch([liar.member, holder])
+          assert.strictEqual(report.holder, holder.nodeId)
+          yield* assertStored
+          assert.deepStrictEqual(problems(yield* Effect.flip(fetch([liar.member]))), ["liar Suspicious"])
+          assert.strictEqual((yield* fetch([holder])).holder, holder.nodeId)
+        })
+      ).pipe(quietly)
+    )
+
+    it.live("does not mix its bytes in again once a mixture was wrong", () =>
+      following((progress) =>
+        Effect.gen(function* () {
+          const liar = yield* scriptedPeer("liar", (response, asked) =>
+            sendUntil(response, asked, wrong, 200_000, progress)
+          )
+          const holder = yield* whole("holder")
+          yield* fetch([liar.member, holder.member])
+          yield* assertStored
+          const ranges = yield* Queue.takeN(holder.requests, 2)
+          assert.deepStrictEqual(
+            ranges.map(({ range }) => range),
+            ["bytes=200000-", undefined]
+          )
+        })
+      ).pipe(quietly)
+    )
+
+    it.effect("takes a part that was not asked for as wrong, and keeps what others sent", () =>
+      following((progress) =>
+        Effect.gen(function* () {
+          const first = yield* breaking("first", 200_000, progress)
+          const range = `bytes 0-${bytes.length - 1}/${bytes.length}`
+          const liar = yield* scriptedPeer("liar", (response) =>
+            response.writeHead(206, { "content-range": range }).end(bytes)
+          )
+          const last = yield* whole("last")
+          yield* fetch([first.member, liar.member, last.member])
+          assert.strictEqual((yield* Queue.take(last.requests)).range, "bytes=200000-")
+          yield* assertStored
+          assert.deepStrictEqual(problems(yield* Effect.flip(fetch([liar.member]))), ["liar Suspicious"])
+        })
+      )
+    )
+
+    it.effect("refuses more than is due, announced or not", () =>
+      Effect.gen(function* () {
+        const long = bytesOf(1, 500_001)
+        const announcing = yield* scriptedPeer("announcing", (response, asked) => sendAll(response, asked, long))
+        const endless = yield* scriptedPeer("endless", (response) => {
+          response.writeHead(200)
+          const more = () => {
+            response.write(long, more)
+          }
+          more()
+        })
+        const error = yield* Effect.flip(fetch([announcing.member, endless.member]))
+        assert.deepStrictEqual(problems(error), ["announcing WrongBytes", "endless WrongBytes"])
+        const unknown = yield* Effect.flip(
+          fetch([endless.member], { digest: BlobStore.digestOf(long), size: undefined })
+        )
+        assert.deepStrictEqual(problems(unknown), ["endless WrongBytes"])
+        const manifest = yield* Effect.flip(
+          fetch([endless.member], { digest: BlobStore.digestOf(wrong), size: undefined, kind: "manifest" })
+        )
+        assert.include(manifest.message, `${Manifest.maxBytes} bytes`)
+      }).pipe(receiving({ maxSize: 10_000_000 }))
+    )
+  })
+
+  it.effect("says so when its own store takes no bytes, and asks nobody else", () =>
+    Effect.gen(function* () {
+      const full = layerBlobs([], (store) => ({
+        writer: (digest, options) =>
+          Effect.map(store.writer(digest, options), (writer) => ({
+            ...writer,
+            append: () => Effect.fail(new BlobStore.BlobWriteError({ reason: "Failed", digest, detail: "disk full" }))
+          }))
+      }))
+      yield* Effect.gen(function* () {
+        const second = yield* whole("second")
+        const error = yield* Effect.flip(fetch([yield* honest("first"), second.member]))
+        assert.strictEqual(error.reason, "Store")
+        assert.include(error.message, "disk full")
+        assert.strictEqual(yield* Queue.size(second.requests), 0)
+      }).pipe(receiving({}, full))
+    })
+  )
+
+  it.effect("serves two fetches of one digest at once", () =>
+    Effect.gen(function* () {
+      const holders = [yield* honest("a"), yield* honest("b")]
+      yield* Effect.all([fetch(holders), fetch([...holders].reverse())], { concurrency: 2 })
+      yield* assertStored
+    }).pipe(receiving())
+  )
+
+  it.effect("leaves nothing on disk, and no request open, when it is interrupted", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* fs.makeTempDirectoryScoped({ prefix: "gantry-transfer-" })
+      const files = Effect.map(fs.readDirectory(directory, { recursive: true }), (names) =>
+        names.filter((name) => /^\.gantry-tmp\/.*\/|^blobs\/sha256\//.test(name))
+      )
+      const closed = yield* Latch.make()
+      const holder = yield* scriptedPeer("holder", (response) => {
+        response.writeHead(200, { "content-length": bytes.length })
+        response.write(bytes.subarray(0, 100_000))
+        response.once("close", () => closed.openUnsafe())
+      })
+      yield* Effect.gen(function* () {
+        const running = yield* Effect.forkChild(fetch([holder.member]))
+        yield* Queue.take(holder.requests)
+        yield* Effect.repeat(files, { until: (names) => names.length === 1 })
+        yield* Fiber.interrupt(running)
+        yield* closed.await
+        assert.deepStrictEqual(yield* files, [])
+        assert.isFalse(yield* has)
+      }).pipe(receiving({}, ImageLayout.layer({ directory }).pipe(Layer.provide(NodeServices.layer), Layer.orDie)))
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("carries a blob from disk to disk", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const layout = Effect.map(fs.makeTempDirectoryScoped({ prefix: "gantry-transfer-" }), (directory) =>
+        ImageLayout.layer({ directory }).pipe(Layer.provide(NodeServices.layer), Layer.orDie)
+      )
+      const large = bytesOf(3, 5_000_000)
+      const source = yield* Layer.build(yield* layout)
+      const of = yield* Effect.provide(putBlob(large), source)
+      const holder = yield* honestPeer("holder", Layer.succeedContext(source))
+      yield* Effect.gen(function* () {
+        assert.strictEqual((yield* fetch([holder], { digest: of, size: large.length })).bytes, large.length)
+        assert.isTrue(yield* BlobStore.BlobStore.use((store) => store.verify(of)))
+      }).pipe(receiving({}, yield* layout))
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+})
