@@ -31,7 +31,8 @@ const reasonOf = (
   effect: Effect.Effect<unknown, StreamTransport.StreamError | StreamTransport.OpenError, Scope.Scope>
 ) => Effect.map(Effect.flip(Effect.scoped(effect)), ({ reason }) => reason)
 
-describe("Libp2pTransport", () => {
+// Real sockets and handshakes, on a machine that may be busy.
+describe("Libp2pTransport", { timeout: 60_000 }, () => {
   it.effect("carries bytes there and back and ends when both sides have ended", () =>
     Effect.gen(function* () {
       const { client, open, server } = yield* pair(echo)
@@ -369,29 +370,26 @@ describe("Libp2pTransport", () => {
     })
   )
 
-  it.effect(
-    "takes 100 peers that connect at once from one address",
-    () =>
-      Effect.gen(function* () {
-        const { server } = yield* pair(echo)
-        const clients = yield* Effect.forEach(Array.from({ length: 100 }), () => startNode({ listen: [] }), {
-          concurrency: "unbounded"
-        })
-        yield* Effect.forEach(
-          clients,
-          (client) =>
-            Effect.scoped(
-              Effect.gen(function* () {
-                const stream = yield* client.transport.open(server.address, protocol)
-                yield* stream.write(bytes(client.host.peerId))
-                yield* stream.closeWrite
-                assert.strictEqual(text(yield* readAll(stream)), client.host.peerId)
-              })
-            ),
-          { concurrency: "unbounded" }
-        )
-      }),
-    60_000
+  it.effect("takes 100 peers that connect at once from one address", () =>
+    Effect.gen(function* () {
+      const { server } = yield* pair(echo)
+      const clients = yield* Effect.forEach(Array.from({ length: 100 }), () => startNode({ listen: [] }), {
+        concurrency: "unbounded"
+      })
+      yield* Effect.forEach(
+        clients,
+        (client) =>
+          Effect.scoped(
+            Effect.gen(function* () {
+              const stream = yield* client.transport.open(server.address, protocol)
+              yield* stream.write(bytes(client.host.peerId))
+              yield* stream.closeWrite
+              assert.strictEqual(text(yield* readAll(stream)), client.host.peerId)
+            })
+          ),
+        { concurrency: "unbounded" }
+      )
+    })
   )
 
   it.effect("finds a peer that restarts with its identity on another port", () =>

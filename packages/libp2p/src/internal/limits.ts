@@ -20,22 +20,22 @@ export const maxConnectionsPerSecondPerHost = 128
  * Inbound connections whose handshake is under way. Waiting costs them less
  * than being refused: that would send a requester to the next rank.
  */
-export const maxPendingConnections = 1_024
+export const maxPendingConnections = 2_048
 
 /** Inbound connections that the kernel holds until this process takes them, for the moments in which it is busy. */
 export const backlog = 4_096
 
 /**
  * How long an inbound connection may take to become secure. A handshake takes
- * milliseconds, hundreds of them at once a second or two.
+ * milliseconds, but hundreds of them at once on a busy machine take seconds.
  */
-export const upgradeMillis = 5_000
+export const upgradeMillis = 10_000
 
 /**
- * How long one address may take to connect. Callers bring deadlines of their
- * own; this one moves on to the next address and bounds callers without any.
+ * How long one address may take to connect, for callers without a deadline of
+ * their own; then the next address has its turn.
  */
-export const addressDialMillis = 5_000
+export const addressDialMillis = 10_000
 
 /** Dials at once. Those to dead peers hold their places until a deadline: live peers must not wait for them. */
 export const maxParallelDials = 256
@@ -59,8 +59,8 @@ export const idleConnectionMillis = 30_000
  */
 export const maxStreamsPerConnection = 1_024
 
-/** How long a peer may take to say for which protocol its new stream is: as long as the server gives to all the rest. */
-export const negotiationMillis = 5_000
+/** How long a peer may take to say for which protocol its new stream is. Until then nobody else's deadline bounds it. */
+export const negotiationMillis = 10_000
 
 /**
  * What a peer may send in a stream before it is read: Yamux's initial window,
