@@ -14,6 +14,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { makeCalendar } from "./internal/calendar.ts"
+import { Faults } from "./internal/faults.ts"
 import { type Link, MemoryStream, type Surroundings, travelTime } from "./internal/MemoryStream.ts"
 
 /** Bytes that an end may send before the other end reads them; from then on writes wait. */
@@ -85,7 +86,7 @@ export class MemoryNetwork extends Context.Service<
     ) => Effect.Effect<Effect.Effect<void>>
     /** Makes a peer half-dead: streams to it open, then nothing comes in there and nothing gets out. */
     readonly freeze: (peerId: PeerId) => Effect.Effect<Effect.Effect<void>>
-    /** Resets all streams of a peer and makes it unreachable, until it restarts with the handlers it has. */
+    /** Resets all streams of a peer and makes it unreachable, until it restarts with the handlers it has, thawed. */
     readonly crash: (peerId: PeerId) => Effect.Effect<Effect.Effect<void>>
     /** What went through, of one protocol or of all. */
     readonly traffic: (protocol?: string) => Effect.Effect<Traffic>
@@ -100,60 +101,21 @@ interface Node {
   readonly ends: Set<MemoryStream>
 }
 
-interface Partition {
-  readonly cuts: (from: PeerId, to: PeerId) => boolean
-  readonly opens: "stalled" | "refused"
-}
-
-const perfect: Link = { latency: 0, jitter: 0, loss: 0, lossAfter: 0, chunkBytes: Number.POSITIVE_INFINITY }
-
 const linkOf = ({ chunkBytes, jitter, latency, loss, lossAfter }: LinkOptions): Partial<Link> => ({
   ...(latency !== undefined && { latency: Duration.toMillis(latency) }),
   ...(jitter !== undefined && { jitter: Duration.toMillis(jitter) }),
   ...(loss !== undefined && { loss }),
   ...(lossAfter !== undefined && { lossAfter }),
-  ...(chunkBytes !== undefined && { chunkBytes })
+  ...(chunkBytes !== undefined && { chunkBytes: Math.max(1, chunkBytes) })
 })
 
 const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect.gen(function* () {
   const scope = yield* Effect.scope
   const calendar = makeCalendar(scope)
   const run = Effect.runForkWith(yield* Effect.context<never>())
+  const faults = new Faults()
   const nodes = new Map<PeerId, Node>()
-  const links = new Map<PeerId | undefined, Map<PeerId | undefined, Partial<Link>>>()
-  const partitions = new Set<Partition>()
-  const frozen = new Set<PeerId>()
-  const down = new Set<PeerId>()
-  const held = new Set<MemoryStream>()
   const traffic = new Map<string, { open: number; opened: number; bytes: number }>()
-  let healed = Deferred.makeUnsafe<void>()
-
-  const resolve = (from: PeerId, to: PeerId): Link => ({
-    ...perfect,
-    ...links.get(undefined)?.get(undefined),
-    ...links.get(undefined)?.get(to),
-    ...links.get(from)?.get(undefined),
-    ...links.get(from)?.get(to)
-  })
-
-  const partitionOf = (from: PeerId, to: PeerId): Partition | undefined => {
-    for (const partition of partitions) {
-      if (partition.cuts(from, to)) return partition
-    }
-    return undefined
-  }
-
-  /** Lets everything try again that a fault has held back. */
-  const heal = (remove: () => void) =>
-    Effect.sync(() => {
-      remove()
-      const waiting = healed
-      healed = Deferred.makeUnsafe()
-      Deferred.doneUnsafe(waiting, Exit.void)
-      const ends = [...held]
-      held.clear()
-      for (const end of ends) end.flush()
-    })
 
   const trafficOf = (protocol: string) => {
     const known = traffic.get(protocol)
@@ -169,13 +131,10 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
     const surroundingsOf = (local: Node, remote: Node): Surroundings => ({
       scope,
       calendar,
-      link: () => resolve(local.peerId, remote.peerId),
+      link: () => faults.link(local.peerId, remote.peerId),
       isOpen(end) {
-        const isOpen =
-          !frozen.has(local.peerId) &&
-          !frozen.has(remote.peerId) &&
-          partitionOf(remote.peerId, local.peerId) === undefined
-        if (!isOpen) held.add(end)
+        const isOpen = faults.lets(remote.peerId, local.peerId)
+        if (!isOpen) faults.held.add(end)
         return isOpen
       },
       accept(end) {
@@ -188,7 +147,7 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
       },
       finished(end) {
         local.ends.delete(end)
-        held.delete(end)
+        faults.held.delete(end)
         if (--ends === 0) counted.open--
       }
     })
@@ -203,60 +162,52 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
     return pair
   }
 
-  const sleep = Effect.fnUntraced(function* (millis: number) {
-    if (millis === 0) return
-    const instant = millis + (yield* Clock.currentTimeMillis)
-    const over = Deferred.makeUnsafe<void>()
-    yield* calendar(instant, () => Deferred.doneUnsafe(over, Effect.yieldNow))
-    yield* Deferred.await(over)
-  })
-
-  /** One way of an open. */
+  /** One way of an open; fails where the network refuses it. */
   const travel = Effect.fnUntraced(function* (from: PeerId, to: PeerId, isStuck: () => boolean) {
-    yield* sleep(yield* travelTime(resolve(from, to)))
-    while (true) {
-      const change = healed
-      const partition = partitionOf(from, to)
-      if (partition?.opens === "refused") return yield* Effect.fail("the network refuses the connection")
-      if (partition === undefined && !isStuck()) return
-      yield* Deferred.await(change)
+    const delay = yield* travelTime(faults.link(from, to))
+    if (delay > 0) {
+      const arrived = Deferred.makeUnsafe<void>()
+      const instant = delay + (yield* Clock.currentTimeMillis)
+      yield* calendar(instant, () => Deferred.doneUnsafe(arrived, Effect.yieldNow))
+      yield* Deferred.await(arrived)
     }
+    yield* faults.awaitWay(from, to, isStuck)
   })
 
-  const open = (node: Node): StreamTransport["Service"]["open"] =>
-    Effect.fnUntraced(function* ({ peerId }, protocol) {
-      const fail = (reason: OpenError["reason"], why: string) =>
-        new OpenError({ reason, peerId, cause: new Error(why) })
-      const unreachable = (why: string) => fail("Unreachable", why)
-      const there = Effect.mapError(
-        travel(node.peerId, peerId, () => frozen.has(node.peerId)),
-        unreachable
-      )
-      const back = Effect.mapError(
-        travel(peerId, node.peerId, () => false),
-        unreachable
-      )
-      const isDown = () => nodes.get(node.peerId) !== node || down.has(node.peerId)
+  const open =
+    (node: Node): StreamTransport["Service"]["open"] =>
+    ({ peerId }, protocol) =>
+      Effect.uninterruptibleMask(
+        Effect.fnUntraced(function* (restore) {
+          const fail = (reason: OpenError["reason"], why: string) =>
+            new OpenError({ reason, peerId, cause: new Error(why) })
+          const unreachable = (why: string) => fail("Unreachable", why)
+          const go = (from: PeerId, to: PeerId, isStuck: () => boolean) =>
+            restore(Effect.mapError(travel(from, to, isStuck), () => unreachable("the network refuses the connection")))
+          const back = go(peerId, node.peerId, () => false)
 
-      if (peerId === node.peerId) return yield* unreachable("a peer does not dial itself")
-      yield* Effect.interruptible(there)
-      if (isDown()) return yield* unreachable("this node is down")
-      const remote = nodes.get(peerId)
-      if (remote === undefined || down.has(peerId)) {
-        yield* Effect.interruptible(back)
-        return yield* unreachable("nobody is there")
-      }
-      if (!frozen.has(peerId) && !remote.handlers.has(protocol)) {
-        yield* Effect.interruptible(back)
-        return yield* fail("UnsupportedProtocol", protocol)
-      }
-      const [near, far] = pair(node, remote, protocol)
-      yield* Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? near.close : near.reset))
-      far.arrive()
-      yield* Effect.onError(Effect.interruptible(back), () => near.reset)
-      if (near.isFinished) return yield* unreachable("the connection was lost")
-      return near
-    }, Effect.uninterruptible)
+          if (peerId === node.peerId) return yield* unreachable("a peer does not dial itself")
+          yield* go(node.peerId, peerId, () => faults.frozen.has(node.peerId))
+          if (nodes.get(node.peerId) !== node || faults.down.has(node.peerId)) {
+            return yield* unreachable("this node is down")
+          }
+          const remote = nodes.get(peerId)
+          if (remote === undefined || faults.down.has(peerId)) {
+            yield* back
+            return yield* unreachable("nobody is there")
+          }
+          if (!faults.frozen.has(peerId) && !remote.handlers.has(protocol)) {
+            yield* back
+            return yield* fail("UnsupportedProtocol", protocol)
+          }
+          const [near, far] = pair(node, remote, protocol)
+          yield* Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? near.close : near.reset))
+          far.arrive()
+          yield* Effect.onError(back, () => near.reset)
+          if (near.isFinished) return yield* unreachable("the connection was lost")
+          return near
+        })
+      )
 
   const handle = (node: Node): StreamTransport["Service"]["handle"] =>
     Effect.fnUntraced(function* (protocol, handler) {
@@ -294,36 +245,30 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
 
   return MemoryNetwork.of({
     join,
-    link: ({ from, to }, options) =>
-      Effect.sync(() => {
-        const known = links.get(from) ?? new Map<PeerId | undefined, Partial<Link>>()
-        links.set(from, known.set(to, linkOf(options)))
-      }),
+    link: ({ from, to }, options) => Effect.sync(() => faults.setLink(from, to, linkOf(options))),
     partition: (group, other, { oneWay = false, opens = "stalled" } = {}) =>
       Effect.sync(() => {
         const inside = new Set(group)
         const outside = other === undefined ? undefined : new Set(other)
         const across = (from: PeerId, to: PeerId) =>
           inside.has(from) && (outside === undefined ? !inside.has(to) : outside.has(to))
-        const partition: Partition = {
+        return faults.addPartition({
           opens,
           cuts: (from, to) => across(from, to) || (!oneWay && across(to, from))
-        }
-        partitions.add(partition)
-        return heal(() => partitions.delete(partition))
+        })
       }),
     freeze: (peerId) =>
       Effect.sync(() => {
-        frozen.add(peerId)
-        return heal(() => frozen.delete(peerId))
+        faults.frozen.add(peerId)
+        return faults.heal(() => faults.frozen.delete(peerId))
       }),
-    crash: (peerId) =>
-      Effect.suspend(() => {
-        down.add(peerId)
-        const node = nodes.get(peerId)
-        const restart = heal(() => down.delete(peerId))
-        return Effect.as(node === undefined ? Effect.void : resetAll(node), restart)
-      }),
+    crash: Effect.fnUntraced(function* (peerId) {
+      faults.down.add(peerId)
+      const node = nodes.get(peerId)
+      if (node !== undefined) yield* resetAll(node)
+      yield* faults.heal(() => faults.frozen.delete(peerId))
+      return faults.heal(() => faults.down.delete(peerId))
+    }),
     traffic: (protocol) =>
       Effect.sync(() => {
         const counted = protocol === undefined ? [...traffic.values()] : [trafficOf(protocol)]

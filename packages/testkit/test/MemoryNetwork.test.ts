@@ -615,6 +615,20 @@ describe("MemoryNetwork", () => {
     )
 
     test(
+      "show their end even if they were frozen before",
+      Effect.gen(function* () {
+        const { network, open } = yield* makePair
+        const { near } = yield* open
+        yield* network.freeze(b)
+        const reader = yield* start(reasonOf(near.read))
+        const restart = yield* network.crash(b)
+        assert.strictEqual(yield* Fiber.join(reader), "Reset")
+        yield* restart
+        yield* open
+      })
+    )
+
+    test(
       "cannot dial",
       Effect.gen(function* () {
         const { dialer, network } = yield* makePair
@@ -655,7 +669,7 @@ describe("MemoryNetwork", () => {
   })
 
   test(
-    "carries 2,000 peers that ask three others each, and leaks no stream",
+    "carries 2,000 peers that ask at once, and leaks no stream",
     Effect.gen(function* () {
       const network = yield* MemoryNetwork.MemoryNetwork
       const count = 2_000
@@ -673,29 +687,24 @@ describe("MemoryNetwork", () => {
           )
         )
       )
-      const ask = (from: number, step: number) =>
+      const ask = (node: Transport, index: number) =>
         Effect.gen(function* () {
-          const stream = yield* openTo(nodes[from] as Transport, ids[(from + step) % count] as typeof a)
+          const stream = yield* openTo(node, ids[(index + 1) % count] as typeof a)
           yield* stream.write(bytesOf("question"))
           yield* stream.closeWrite
           return yield* stream.read
         }).pipe(Effect.scoped)
-      const asking = yield* start(
-        Effect.forEach(
-          nodes.flatMap((_, from) => [1, 2, 3].map((step) => [from, step] as const)),
-          ([from, step]) => ask(from, step),
-          { concurrency: "unbounded" }
-        )
-      )
+      const asking = yield* start(Effect.forEach(nodes, ask, { concurrency: "unbounded" }))
       yield* TestClock.adjust("1 minute")
       const replies = yield* Fiber.join(asking)
       assert.isTrue(replies.every((reply) => Option.isSome(reply)))
       assert.deepStrictEqual(yield* network.traffic(), {
         open: 0,
-        opened: 3 * count,
-        bytes: 2 * 3 * count * "question".length
+        opened: count,
+        bytes: 2 * count * "question".length
       })
-    }),
+      // On a busy machine the clock must not lose patience with thousands of fibers that wake at once.
+    }).pipe(Effect.provide(TestClock.layer({ warningDelay: "1 minute" }))),
     60_000
   )
 })
