@@ -34,7 +34,3 @@ export const layers: Effect.Effect<ReadonlyArray<LayerSource>, never, Path.Path>
     }
   ]
 })
-
-/** The GOARCH name of this machine's processor. */
-export const architecture: string =
-  ({ x64: "amd64", ia32: "386", ppc64: "ppc64le" } as Record<string, string>)[process.arch] ?? process.arch

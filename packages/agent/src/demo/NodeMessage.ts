@@ -2,8 +2,9 @@
  * What the demo and its node processes say to each other: one JSON document
  * per line, over the process's standard input and output.
  */
-import { ContentKind, Digest, Member, NodeId, Registry, Repository } from "@gantry/protocol"
+import { Digest, Member, NodeId } from "@gantry/protocol"
 import * as Schema from "effect/Schema"
+import { Image } from "../ImagePull.ts"
 
 /** How a node is to be run. */
 export const Start = Schema.TaggedStruct("Start", {
@@ -14,24 +15,18 @@ export const Start = Schema.TaggedStruct("Start", {
   identityFile: Schema.String,
   /** A docker `config.json` with the node's credentials. */
   dockerConfig: Schema.NullOr(Schema.String),
-  /** The registry that the node pulls from, and the URL by which it is reached. */
-  registry: Registry,
-  originUrl: Schema.String
+  /** Registries, as `host:port`, that are asked over `http`. */
+  plainHttp: Schema.Array(Schema.String)
 })
 export type Start = typeof Start.Type
 
-/** An image to bring in. */
-export const Pull = Schema.TaggedStruct("Pull", {
-  registry: Registry,
-  repository: Repository,
-  /** The name of the image in the node's index. */
-  tag: Schema.String,
-  root: Schema.Struct({ mediaType: Schema.String, digest: Digest, size: Schema.Int })
-})
-export type Pull = typeof Pull.Type
-
 /** What a node is told. The first is `Start`; when its input ends, the node ends. */
-export const Command = Schema.Union([Start, Schema.TaggedStruct("Join", { members: Schema.Array(Member) }), Pull])
+export const Command = Schema.Union([
+  Start,
+  /** The members of the cluster from now on. */
+  Schema.TaggedStruct("Join", { members: Schema.Array(Member) }),
+  Schema.TaggedStruct("Pull", { image: Image })
+])
 export type Command = typeof Command.Type
 
 /** What a node tells. */
@@ -48,16 +43,9 @@ export const Event = Schema.Union([
     totalDigests: Schema.Int
   }),
   /** A digest has arrived. */
-  Schema.TaggedStruct("Obtained", {
-    digest: Digest,
-    kind: ContentKind,
-    size: Schema.Int,
-    from: Schema.Union([
-      Schema.TaggedStruct("Local", {}),
-      Schema.TaggedStruct("Peer", { holder: NodeId }),
-      Schema.TaggedStruct("Origin", {})
-    ])
-  }),
+  Schema.TaggedStruct("Obtained", { digest: Digest, from: Schema.Literals(["Local", "Peer", "Origin"]) }),
+  /** A pull from the origin has ended, after so many bytes. */
+  Schema.TaggedStruct("Pulled", { digest: Digest, bytes: Schema.Int, stored: Schema.Boolean }),
   /** The whole image has arrived and has its name. */
   Schema.TaggedStruct("Finished", {}),
   /** The image cannot be brought in. */

@@ -7,6 +7,7 @@ import type * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Ndjson from "effect/encoding/Ndjson"
+import * as Fiber from "effect/Fiber"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
@@ -38,6 +39,8 @@ export interface NodeProcess {
   readonly joined: Effect.Effect<void, NodeProcessError>
   /** Succeeds when the node has brought the image in. */
   readonly finished: Effect.Effect<void, NodeProcessError>
+  /** Has the node end itself; succeeds when its process is gone and everything it told has been taken. */
+  readonly stop: Effect.Effect<void>
   /** Ends the process at once, as a machine that loses its power. */
   readonly kill: Effect.Effect<void>
 }
@@ -106,11 +109,12 @@ export const spawn = Effect.fn("NodeProcess.spawn")(function* ({
         return giveUp(failure("Failed")(event.detail))
       case "Progress":
       case "Obtained":
+      case "Pulled":
         return Effect.void
     }
   }
 
-  yield* child.stdout.pipe(
+  const output = yield* child.stdout.pipe(
     Stream.pipeThroughChannel(Ndjson.decodeSchema(eventLine)({ maxLineBytes })),
     Stream.runForEach((event) => Effect.andThen(onEvent(event), react(event))),
     Effect.matchEffect({
@@ -141,6 +145,7 @@ export const spawn = Effect.fn("NodeProcess.spawn")(function* ({
     ready: Deferred.await(ready),
     joined: Deferred.await(joined),
     finished: Deferred.await(finished),
+    stop: Effect.andThen(Queue.end(commands), Fiber.await(output)),
     kill: Effect.ignore(child.kill({ killSignal: "SIGKILL" }))
   }
 })

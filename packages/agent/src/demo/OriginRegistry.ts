@@ -4,7 +4,7 @@
  */
 import { createServer, type Server } from "node:http"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import { Digest, digestHex, isDigest, Registry, type Repository } from "@gantry/protocol"
+import { type Digest, digestHex, isDigest, Registry, type Repository } from "@gantry/protocol"
 import * as ByteSize from "effect/ByteSize"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -25,9 +25,9 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
 import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { PackedImage } from "./ImagePacker.ts"
+import type { Pull } from "./Report.ts"
 
 /** One request, as the registry saw it. */
 export interface LoggedRequest {
@@ -150,7 +150,7 @@ const make = Effect.fnUntraced(function* (options: Options, listener: Server) {
 
   /** The token endpoint: an account by Basic credentials gets what it asks for, as far as there is any. */
   const token = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest, entry: Entry) {
-    const credentials = basicCredentials(request.headers["authorization"])
+    const credentials = basicCredentials(request.headers.authorization)
     if (Option.isNone(credentials)) return yield* Effect.fail(Refusal.BadCredentials())
     const { account, password } = credentials.value
     if (options.accounts.get(account) !== password) return yield* Effect.fail(Refusal.BadCredentials())
@@ -169,7 +169,7 @@ const make = Effect.fnUntraced(function* (options: Options, listener: Server) {
   }
 
   const authorize = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest, entry: Entry) {
-    const text = /^Bearer (.+)$/i.exec(request.headers["authorization"] ?? "")?.[1]
+    const text = /^Bearer (.+)$/i.exec(request.headers.authorization ?? "")?.[1]
     if (text === undefined) return yield* Effect.fail(Refusal.Unauthorized({ problem: "missing" }))
     const grant = grants.get(text)
     const now = yield* Clock.currentTimeMillis
@@ -216,7 +216,7 @@ const make = Effect.fnUntraced(function* (options: Options, listener: Server) {
   ) {
     const file = path.join(options.directory, "blobs", "sha256", digestHex(digest))
     const size = ByteSize.toNumberUnsafe((yield* fs.stat(file)).size)
-    const range = parseRange(request.headers["range"], size)
+    const range = parseRange(request.headers.range, size)
     if (range === "unsatisfiable") return yield* Effect.fail(Refusal.RangeNotSatisfiable({ size }))
     const { first, last } = range ?? { first: 0, last: size - 1 }
     entry.offset = first
@@ -335,28 +335,16 @@ export const layer = (
     )
   })
 
-/** A pull from the origin: one download of a blob, from its first byte. */
-export const Pull = Schema.Struct({ digest: Digest, account: Schema.String, bytes: Schema.Int })
-export type Pull = typeof Pull.Type
-
-/**
- * The pulls in a log. A download that goes on where an earlier one of the same
- * account was cut belongs to that pull.
- */
+/** The pulls in a log: a download that goes on where an earlier one of its account was cut belongs to the same pull. */
 export const pulls = (log: ReadonlyArray<LoggedRequest>): ReadonlyArray<Pull> => {
-  const found: Array<{ readonly pull: { -readonly [Key in keyof Pull]: Pull[Key] }; next: number }> = []
+  const found: Array<{ -readonly [Key in keyof Pull]: Pull[Key] }> = []
   for (const { account, digest, method, offset, sent, status } of log) {
     if (method !== "GET" || status >= 300 || Option.isNone(digest) || Option.isNone(account)) continue
     const cut = found.find(
-      ({ next, pull }) =>
-        offset > 0 && next === offset && pull.digest === digest.value && pull.account === account.value
+      (pull) => offset > 0 && pull.bytes === offset && pull.digest === digest.value && pull.account === account.value
     )
-    if (cut === undefined) {
-      found.push({ pull: { digest: digest.value, account: account.value, bytes: sent }, next: offset + sent })
-    } else {
-      cut.pull.bytes += sent
-      cut.next += sent
-    }
+    if (cut === undefined) found.push({ digest: digest.value, account: account.value, bytes: sent })
+    else cut.bytes += sent
   }
-  return found.map(({ pull }) => pull)
+  return found
 }

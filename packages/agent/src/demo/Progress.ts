@@ -59,6 +59,20 @@ export const line = ({ elapsedMillis, nodes }: Progress): string => {
   return `${seconds(elapsedMillis)}  ${parts.join(", ")}`
 }
 
+/** What a node came to, for a log. */
+export const news = (node: NodeProgress, elapsedMillis: number): string => {
+  const origin = node.fromOrigin === 0 ? "" : `, ${node.fromOrigin} of them from the origin`
+  const what = {
+    starting: "starts",
+    ready: "is ready",
+    pulling: "asks for the image",
+    done: `has all ${node.totalDigests} digests${origin}`,
+    failed: "failed",
+    killed: "was killed"
+  }
+  return `${seconds(elapsedMillis)}  ${node.nodeId} ${what[node.phase]}`
+}
+
 const seconds = (millis: number) => `${(millis / 1000).toFixed(1)} s`.padStart(7)
 
 /** A line per node, as many as fit; those that are still at work come first where not all do. */

@@ -3,7 +3,6 @@
  */
 import { ContentKind, Digest, digestHex, NodeId } from "@gantry/protocol"
 import * as Schema from "effect/Schema"
-import type { Pull } from "./OriginRegistry.ts"
 
 /** One digest of the image. */
 export const DigestReport = Schema.Struct({
@@ -55,6 +54,14 @@ export interface ExpectedBlob {
   readonly size: number
 }
 
+/** A blob on its way from the origin to a node, however many responses that took. */
+export interface Pull {
+  readonly digest: Digest
+  /** Who pulled it. */
+  readonly account: string
+  readonly bytes: number
+}
+
 /** One node's part in a run. */
 export interface NodeOutcome {
   readonly nodeId: NodeId
@@ -102,7 +109,7 @@ export const make = (findings: Findings): Report => {
     verified: total(verified),
     failed: findings.nodes.length * findings.blobs.length - total(verified),
     bytesFromOrigin: total(findings.originPulls.map(({ bytes }) => bytes)),
-    bytesDirect: nodes * total(findings.blobs.map(({ size }) => size)),
+    bytesDirect: nodes * totalSize(findings.blobs),
     secondsToLastNode: findings.secondsToLastNode,
     killed: findings.killed ?? null,
     problems: [...problemsOfOrigin(findings), ...findings.nodes.flatMap((node) => problemsOfNode(findings, node))],
@@ -120,16 +127,23 @@ const problemsOfOrigin = ({ blobs, killed, originPulls }: Findings): ReadonlyArr
       : []
   })
 
-const problemsOfNode = ({ blobs }: Findings, node: NodeOutcome): ReadonlyArray<string> => {
-  const missing = blobs.filter(({ digest }) => !node.verified.has(digest))
-  return [
-    ...(node.failure === undefined ? [] : [`${node.nodeId} failed: ${node.failure}`]),
-    ...node.flaws.map((flaw) => `${node.nodeId}: ${flaw}`),
-    ...(missing.length > 0 && node.flaws.length === 0
-      ? [`${node.nodeId} lacks ${missing.map(({ digest }) => shortDigest(digest)).join(", ")}`]
-      : [])
+/** One line, however much is wrong with the node. */
+const problemsOfNode = (
+  { blobs }: Findings,
+  { failure, flaws, nodeId, verified }: NodeOutcome
+): ReadonlyArray<string> => {
+  const missing = blobs.filter(({ digest }) => !verified.has(digest)).map(({ digest }) => shortDigest(digest))
+  const problems = [
+    ...(failure === undefined ? [] : [failure]),
+    ...(missing.length === 0 ? [] : [`it lacks ${missing.join(", ")}`]),
+    ...flaws
   ]
+  return problems.length === 0 ? [] : [`${nodeId}: ${problems.join("; ")}`]
 }
+
+/** Of all blobs together, in bytes. */
+export const totalSize = (blobs: ReadonlyArray<{ readonly size: number }>): number =>
+  blobs.reduce((total, { size }) => total + size, 0)
 
 /** The first twelve characters, as container tools show a digest. */
 export const shortDigest = (digest: Digest): string => digestHex(digest).slice(0, 12)

@@ -24,6 +24,8 @@ export class Screen extends Context.Service<
     readonly print: (...lines: ReadonlyArray<string>) => Effect.Effect<void>
     /** Writes lines that the next call replaces; nothing where nobody watches. */
     readonly redraw: (lines: (style: Style) => ReadonlyArray<string>) => Effect.Effect<void>
+    /** Lets the lines stay that were drawn last. */
+    readonly settle: Effect.Effect<void>
   }
 >()("@gantry/agent/Screen") {}
 
@@ -43,7 +45,7 @@ const make = Effect.fnUntraced(function* (output: "stdout" | "stderr") {
     Stream.run(Stream.succeed(text), stdio[output]({ endOnDone: false }))
   const join = (lines: ReadonlyArray<string>) => lines.map((line) => `${line}\n`).join("")
   // A reader that went away, as `head` does, is no reason to fail.
-  const locked = (effect: Effect.Effect<void, PlatformError>) => lock.withPermit(Effect.ignore(effect))
+  const locked = (effect: Effect.Effect<unknown, PlatformError>) => lock.withPermit(Effect.ignore(effect))
 
   return Screen.of({
     interactive,
@@ -59,7 +61,8 @@ const make = Effect.fnUntraced(function* (output: "stdout" | "stderr") {
               yield* write(eraseUp(before) + join(drawn))
             })
           )
-        : Effect.void
+        : Effect.void,
+    settle: locked(Effect.sync(() => (drawn = [])))
   })
 })
 

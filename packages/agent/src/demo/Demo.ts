@@ -1,0 +1,192 @@
+/**
+ * The demonstration: a cluster of processes on this machine takes an image from
+ * a registry, and a report says how often it left there.
+ */
+import { type Digest, NodeId } from "@gantry/protocol"
+import * as Clock from "effect/Clock"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Ref from "effect/Ref"
+import * as Schedule from "effect/Schedule"
+import type { Image } from "../ImagePull.ts"
+import * as Cluster from "./Cluster.ts"
+import type { LayerSource } from "./ImagePacker.ts"
+import type { Start } from "./NodeMessage.ts"
+import * as Origin from "./Origin.ts"
+import * as Progress from "./Progress.ts"
+import * as Report from "./Report.ts"
+import { Screen } from "./Screen.ts"
+import * as Verification from "./Verification.ts"
+import * as Workspace from "./Workspace.ts"
+
+/** Where the image comes from. */
+export type Source = Data.TaggedEnum<{
+  /** Packed on the spot, and served by a registry of the demo's own. */
+  Embedded: {
+    readonly layers: ReadonlyArray<LayerSource>
+    /** Kill the node that pulls the largest layer when it has half of it. */
+    readonly killPuller: boolean
+  }
+  /** A registry that is there. */
+  External: { readonly image: Origin.ExternalImage }
+}>
+export const Source = Data.taggedEnum<Source>()
+
+export interface Options {
+  /** How many, from 2. */
+  readonly nodes: number
+  readonly source: Source
+  /** Where to leave the nodes' image layouts: a directory that is empty or does not exist. */
+  readonly keep: Option.Option<string>
+}
+
+/** Runs the demonstration. What goes wrong among the nodes is in the report; what keeps it from running is an error. */
+export const run = Effect.fn("Demo.run")(function* (options: Options) {
+  const workspace = yield* Workspace.make(options.keep)
+  const nodeIds = Array.from({ length: options.nodes }, (_, index) => NodeId.make(`node-${index + 1}`))
+  const origin = yield* Source.$match(options.source, {
+    Embedded: ({ layers }) => Origin.embedded(layers, nodeIds, workspace),
+    External: ({ image }) => Origin.external(image)
+  })
+  if (Option.isSome(origin.blobs)) yield* workspace.ensureSpace(options.nodes * Report.totalSize(origin.blobs.value))
+
+  const course = yield* Effect.scoped(rollOut(options, origin, nodeIds, workspace))
+  const nodes = yield* examine(course.outcomes, origin.image, workspace)
+  const blobs = Option.getOrElse(origin.blobs, () => named(nodes))
+  return Report.make({ ...course, blobs, nodes })
+}, Effect.scoped)
+
+/** From the start of the nodes to the moment when the last of them is through. */
+const rollOut = Effect.fnUntraced(function* (
+  { source }: Options,
+  origin: Origin.Origin,
+  nodeIds: ReadonlyArray<NodeId>,
+  workspace: Workspace.Workspace
+) {
+  const screen = yield* Screen
+  yield* screen.print(`starting ${nodeIds.length} nodes, a process each`)
+  const display = yield* makeDisplay
+  const cluster = yield* Cluster.start({
+    starts: nodeIds.map(
+      (nodeId): Start => ({
+        _tag: "Start",
+        nodeId,
+        directory: workspace.layoutOf(nodeId),
+        identityFile: workspace.secretOf(nodeId, "key"),
+        dockerConfig: Option.getOrNull(origin.dockerConfigOf(nodeId)),
+        plainHttp: origin.plainHttp
+      })
+    ),
+    onProgress: display.show,
+    onLog: screen.print
+  })
+  const victim = yield* Effect.forkScoped(
+    source._tag === "Embedded" && source.killPuller ? killPuller(origin, cluster) : Effect.succeed(undefined),
+    { startImmediately: true }
+  )
+
+  yield* screen.print("all nodes ask for the image now")
+  const askedAt = yield* Clock.currentTimeMillis
+  yield* display.begin
+  const outcomes = yield* cluster.pull(origin.image)
+  const secondsToLastNode = ((yield* Clock.currentTimeMillis) - askedAt) / 1000
+  yield* display.end
+  yield* cluster.stop
+  const killed = victim.pollUnsafe()
+  return {
+    outcomes,
+    secondsToLastNode,
+    killed: killed !== undefined && killed._tag === "Success" ? killed.value : undefined,
+    designated: cluster.designated,
+    originPulls: yield* Option.getOrElse(origin.pulls, () => cluster.pulls),
+    peerTransfers: yield* cluster.peerTransfers
+  }
+})
+
+/** Waits until a node has half of the largest layer, and kills it. The origin sends the other half to nobody before. */
+const killPuller = Effect.fnUntraced(function* ({ blobs, hold }: Origin.Origin, cluster: Cluster.Cluster) {
+  const screen = yield* Screen
+  if (Option.isNone(hold) || Option.isNone(blobs)) return undefined
+  const [largest] = blobs.value.filter(({ kind }) => kind === "layer").sort((a, b) => b.size - a.size)
+  if (largest === undefined) return undefined
+  const { reached, release } = yield* hold.value(largest.digest)
+  const puller = NodeId.make(yield* reached)
+  yield* screen.print(`killing ${puller}, which has pulled half of the layer ${Report.shortDigest(largest.digest)}`)
+  yield* cluster.kill(puller)
+  yield* release
+  return puller
+})
+
+/** How often a terminal is redrawn. */
+const redrawInterval = "100 millis"
+
+/** How often a log gets a line about all nodes. */
+const logInterval = "2 seconds"
+
+/** Shows how far the nodes are: in a terminal all of them all the time, in a log each that gets somewhere. */
+const makeDisplay = Effect.gen(function* () {
+  const screen = yield* Screen
+  const progress = yield* Ref.make<Progress.Progress>({ nodes: [], elapsedMillis: 0 })
+  const shown = new Map<NodeId, Progress.NodeProgress["phase"]>()
+  const beganAt = yield* Ref.make(Option.none<number>())
+
+  const current = Effect.gen(function* () {
+    const now = yield* Clock.currentTimeMillis
+    const elapsedMillis = Option.match(yield* Ref.get(beganAt), { onNone: () => 0, onSome: (began) => now - began })
+    return { ...(yield* Ref.get(progress)), elapsedMillis }
+  })
+  const draw = Effect.flatMap(current, (progress) => screen.redraw((style) => Progress.lines(progress, style)))
+  const log = Effect.flatMap(current, (progress) => screen.print(Progress.line(progress)))
+
+  yield* (
+    screen.interactive
+      ? Effect.repeat(draw, Schedule.spaced(redrawInterval))
+      : Effect.repeat(log, Schedule.spaced(logInterval)).pipe(Effect.delay(logInterval))
+  ).pipe(Effect.forkScoped)
+
+  return {
+    show: Effect.fnUntraced(function* (nodes: ReadonlyArray<Progress.NodeProgress>, changed: Progress.NodeProgress) {
+      yield* Ref.update(progress, (before) => ({ ...before, nodes }))
+      const before = shown.get(changed.nodeId)
+      shown.set(changed.nodeId, changed.phase)
+      if (!screen.interactive && before !== changed.phase && changed.phase !== "pulling") {
+        yield* screen.print(Progress.news(changed, (yield* current).elapsedMillis))
+      }
+    }),
+    begin: Effect.flatMap(Clock.currentTimeMillis, (now) => Ref.set(beganAt, Option.some(now))),
+    /** The last picture stays. */
+    end: Effect.andThen(draw, screen.settle)
+  }
+})
+
+/** How many layouts are hashed at once: hashing keeps a processor busy. */
+const concurrentVerifications = 2
+
+/** Reads what the nodes left on disk. */
+const examine = Effect.fnUntraced(function* (
+  outcomes: ReadonlyArray<Cluster.Outcome>,
+  image: Image,
+  workspace: Workspace.Workspace
+) {
+  const screen = yield* Screen
+  yield* screen.print("hashing every blob of every node")
+  return yield* Effect.forEach(
+    outcomes,
+    (outcome) =>
+      Effect.map(Verification.verify(workspace.layoutOf(outcome.nodeId), image), (verification) => ({
+        ...outcome,
+        ...verification
+      })),
+    { concurrency: concurrentVerifications }
+  )
+})
+
+/** What the image consists of, by the manifests that any node has. */
+const named = (nodes: ReadonlyArray<Verification.Verification>): ReadonlyArray<Report.ExpectedBlob> => {
+  const blobs = new Map<Digest, Report.ExpectedBlob>()
+  for (const node of nodes) {
+    for (const blob of node.named) blobs.set(blob.digest, blob)
+  }
+  return [...blobs.values()]
+}
