@@ -117,8 +117,7 @@ const partOf = (header: string | undefined, size: number): Option.Option<ByteRan
   return Option.some({ offset, length: Math.min(last === "" ? size : Number(last) + 1, size) - offset })
 }
 
-/** Answers requests. */
-const handle = Effect.fnUntraced(function* (options: Options) {
+const makeHandler = Effect.fnUntraced(function* (options: Options) {
   const store = yield* BlobStore
   const stallTimeout = positiveDuration(options.stallTimeout, "30 seconds")
   const slots = {
@@ -198,7 +197,7 @@ const handle = Effect.fnUntraced(function* (options: Options) {
     return HttpServerResponse.empty()
   })
 
-  return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+  return (request: HttpServerRequest.HttpServerRequest) =>
     respond(request).pipe(
       Effect.tapError((error) => {
         const line = `${request.method} ${request.url}: ${error.message}`
@@ -215,7 +214,6 @@ const handle = Effect.fnUntraced(function* (options: Options) {
       }),
       Effect.interruptible
     )
-  )
 })
 
 const listen = Effect.fnUntraced(function* (options: Options = {}) {
@@ -232,7 +230,8 @@ const listen = Effect.fnUntraced(function* (options: Options = {}) {
   )
   // After the grace nothing is waited for, least of all a connection without a request.
   yield* Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
-  yield* serve(yield* handle(options))
+  const handle = yield* makeHandler(options)
+  yield* serve(Effect.flatMap(HttpServerRequest.HttpServerRequest, handle))
   return BlobEndpoint.of({ address: NetAddress.formatSocketAddress(address) })
 })
 

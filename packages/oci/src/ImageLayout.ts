@@ -123,8 +123,8 @@ const isAlive = (name: string): Effect.Effect<boolean> => {
   const pid = Number.parseInt(name, 10)
   if (name === processName) return Effect.succeed(true)
   if (!(pid > 0) || pid === process.pid) return Effect.succeed(false)
-  return Effect.try({ try: () => process.kill(pid, 0), catch: (error) => error as NodeJS.ErrnoException }).pipe(
-    Effect.match({ onSuccess: () => true, onFailure: ({ code }) => code === "EPERM" })
+  return Effect.try({ try: () => process.kill(pid, 0), catch: (error) => (error as NodeJS.ErrnoException).code }).pipe(
+    Effect.match({ onSuccess: () => true, onFailure: (code) => code === "EPERM" })
   )
 }
 
@@ -138,9 +138,9 @@ const make = Effect.fnUntraced(function* ({ directory }: Options) {
 
   const unreachable = (error: PlatformError) =>
     new ImageLayoutError({ reason: "Unreachable", path: directory, detail: errno(error).message })
-  const decode = <A>(schema: Schema.Decoder<A>, path: string, text: string) =>
+  const decode = <A>(schema: Schema.Codec<A, string>, path: string, text: string) =>
     Effect.mapError(
-      Schema.decodeUnknownEffect(schema)(text),
+      Schema.decodeEffect(schema)(text),
       ({ message }) => new ImageLayoutError({ reason: "Invalid", path, detail: message })
     )
   const remove = (path: string) =>

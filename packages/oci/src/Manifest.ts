@@ -85,7 +85,7 @@ const Fields = Schema.Struct({
   layers: listOf(Descriptor),
   manifests: listOf(Schema.Struct({ ...Descriptor.fields, platform: Schema.optionalKey(Platform) }))
 })
-const decode = Schema.decodeUnknownResult(Schema.fromJsonString(Fields))
+const decode = Schema.decodeResult(Schema.fromJsonString(Fields))
 
 const fail = (reason: ManifestError["reason"], detail: string) => Result.fail(new ManifestError({ reason, detail }))
 
@@ -153,7 +153,7 @@ const mediaTypeGrammar = /^[A-Za-z0-9][\w!#$&^.+-]{0,126}\/[A-Za-z0-9][\w!#$&^.+
  * registry would have sent them as. None for what is no manifest at all.
  */
 export const mediaTypeOf = (bytes: Uint8Array): Option.Option<string> =>
-  Schema.decodeUnknownOption(Claim)(new TextDecoder().decode(bytes)).pipe(
+  Schema.decodeOption(Claim)(new TextDecoder().decode(bytes)).pipe(
     Option.map(({ manifests, mediaType }) => mediaType ?? (manifests === undefined ? ociImage : ociIndex)),
     Option.filter((type) => mediaTypeGrammar.test(type))
   )

@@ -248,7 +248,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
       for (const holder of holders) {
         const outcome = yield* Effect.result(obtain(holder, request, assembly))
         if (Result.isSuccess(outcome)) return { bytes: yield* writer.offset, holder: holder.nodeId }
-        if (outcome.failure._tag === "BlobWriteError") return yield* Effect.fail(outcome.failure)
+        if (outcome.failure._tag === "BlobWriteError") return yield* outcome.failure
         const { detail, problem, retryAfter } = outcome.failure
         attempts.push({ holder: holder.nodeId, problem, detail })
         if (problem !== "Busy" && problem !== "Stalled") continue

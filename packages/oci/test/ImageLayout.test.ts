@@ -123,33 +123,36 @@ describe("ImageLayout", () => {
       }).pipe(provideNode)
     )
 
-    it.effect("leaves nothing partial under a blob's name when the process is killed", () =>
-      Effect.gen(function* () {
-        const directory = yield* temporaryDirectory
-        const third = BlobStore.digestOf(bytesOf(3, 300_000))
-        const child = yield* ChildProcess.make(
-          process.execPath,
-          ["--conditions=@gantry/source", `${import.meta.dirname}/support/writerProcess.ts`, directory],
-          { stderr: "inherit" }
-        )
-        const said = yield* child.stdout.pipe(Stream.decodeText(), Stream.splitLines, Stream.runHead)
-        assert.deepStrictEqual(said, Option.some("half-way"))
-        yield* Effect.ignore(child.kill({ killSignal: "SIGKILL" }))
-        yield* Effect.exit(child.exitCode)
-
-        const committed = [1, 2].map((seed) => BlobStore.digestOf(bytesOf(seed, 300_000)))
-        const names = yield* list(`${directory}/blobs/sha256`)
-        assert.deepStrictEqual(names.sort(), committed.map(digestHex).sort())
-        assert.lengthOf(yield* list(`${directory}/.gantry-tmp`), 1)
-        yield* Effect.gen(function* () {
-          for (const digest of committed) assert.isTrue(yield* verify(digest))
-          assert.isFalse(yield* has(third))
-          assert.deepStrictEqual(
-            (yield* list(`${directory}/.gantry-tmp`)).map((name) => Number.parseInt(name, 10)),
-            [process.pid]
+    it.effect(
+      "leaves nothing partial under a blob's name when the process is killed",
+      () =>
+        Effect.gen(function* () {
+          const directory = yield* temporaryDirectory
+          const third = BlobStore.digestOf(bytesOf(3, 300_000))
+          const child = yield* ChildProcess.make(
+            process.execPath,
+            ["--conditions=@gantry/source", `${import.meta.dirname}/support/writerProcess.ts`, directory],
+            { stderr: "inherit" }
           )
-        }).pipe(inLayout(directory))
-      }).pipe(provideNode)
+          const said = yield* child.stdout.pipe(Stream.decodeText(), Stream.splitLines, Stream.runHead)
+          assert.deepStrictEqual(said, Option.some("half-way"))
+          yield* Effect.ignore(child.kill({ killSignal: "SIGKILL" }))
+          yield* Effect.exit(child.exitCode)
+
+          const committed = [1, 2].map((seed) => BlobStore.digestOf(bytesOf(seed, 300_000)))
+          const names = yield* list(`${directory}/blobs/sha256`)
+          assert.deepStrictEqual(names.sort(), committed.map(digestHex).sort())
+          assert.lengthOf(yield* list(`${directory}/.gantry-tmp`), 1)
+          yield* Effect.gen(function* () {
+            for (const digest of committed) assert.isTrue(yield* verify(digest))
+            assert.isFalse(yield* has(third))
+            assert.deepStrictEqual(
+              (yield* list(`${directory}/.gantry-tmp`)).map((name) => Number.parseInt(name, 10)),
+              [process.pid]
+            )
+          }).pipe(inLayout(directory))
+        }).pipe(provideNode),
+      60_000
     )
 
     it.effect("removes what dead processes left, and nothing of those that live", () =>

@@ -4,7 +4,7 @@
  */
 import { NodeServices } from "@effect/platform-node"
 import { BlobStore, ImageLayout } from "@gantry/oci"
-import { Console, Effect } from "effect"
+import { Console, Effect, Layer } from "effect"
 import { bytesOf, putBlob } from "./bytes.ts"
 
 const directory = process.argv[2] ?? ""
@@ -23,5 +23,5 @@ const main = Effect.gen(function* () {
 // Keeps the process alive while nothing happens.
 process.stdin.resume()
 Effect.runFork(
-  main.pipe(Effect.scoped, Effect.provide(ImageLayout.layer({ directory })), Effect.provide(NodeServices.layer))
+  main.pipe(Effect.scoped, Effect.provide(ImageLayout.layer({ directory }).pipe(Layer.provide(NodeServices.layer))))
 )
