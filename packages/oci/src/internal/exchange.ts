@@ -125,14 +125,21 @@ export const make = (httpClient: HttpClient.HttpClient, settings: Settings): Exc
     return { response, url }
   })
 
-  const body = ({ response, url }: Answer) =>
-    response.stream.pipe(
-      Stream.mapError((error): Problem => ({ ...unreachable(url)(error), reason: "Truncated" })),
-      Stream.timeoutOrElse({
-        duration: settings.idleTimeout,
-        orElse: () => Stream.fromEffect(timedOut(url, "no byte", settings.idleTimeout))
-      })
+  const body = ({ response, url }: Answer) => {
+    const chunks = Stream.mapError(
+      response.stream,
+      (error): Problem => ({ ...unreachable(url)(error), reason: "Truncated" })
     )
+    // `Stream.timeoutOrElse` would do the same at twice the cost: it keeps a fiber and a queue beside the stream.
+    return Stream.transformPull(chunks, (pull) =>
+      Effect.succeed(
+        Effect.timeoutOrElse(pull, {
+          duration: settings.idleTimeout,
+          orElse: () => timedOut(url, "no byte", settings.idleTimeout)
+        })
+      )
+    )
+  }
 
   const bytes = (answer: Answer, most: number) =>
     Effect.suspend(() => {
