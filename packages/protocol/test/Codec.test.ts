@@ -29,7 +29,7 @@ const nothing = {
   cooldownUntil: Option.none<Timestamp>(),
   failureClass: "unspecified" as const
 }
-const intentOf = (fields: Partial<typeof PullIntent.Type> = {}): Message => ({
+const intentOf = (fields: Partial<PullIntent> = {}): Message => ({
   _tag: "PullIntentResponse",
   intent: new PullIntent({ ...nothing, ...fields })
 })

@@ -48,6 +48,12 @@ export interface PartitionOptions {
   readonly oneWay?: boolean | undefined
 }
 
+/** Something that is wrong with the network. */
+export interface Fault {
+  /** Ends it; what it held back goes on. */
+  readonly heal: Effect.Effect<void>
+}
+
 /** What went through the network. */
 export interface Traffic {
   /** Streams that at least one side has not ended. */
@@ -62,8 +68,8 @@ export interface Traffic {
  * Any number of peers in one process, each with a {@link StreamTransport}.
  * Delays go by Effect's clock and chance by Effect's random, so that a run
  * under a test clock with a seed always takes the same course. Addresses play
- * no part: whoever has joined can be reached. Faults change at run time; each
- * gives back the effect that heals it.
+ * no part: whoever has joined can be reached. Faults come and go at
+ * run time.
  */
 export class MemoryNetwork extends Context.Service<
   MemoryNetwork,
@@ -77,17 +83,17 @@ export class MemoryNetwork extends Context.Service<
     readonly link: (path: Path, options: LinkOptions) => Effect.Effect<void>
     /**
      * Parts two groups, or a group from everyone else: new streams across wait or
-     * fail, running ones stall. What is under way arrives once it is healed.
+     * fail, running ones stall.
      */
     readonly partition: (
       group: Iterable<PeerId>,
       other?: Iterable<PeerId>,
       options?: PartitionOptions
-    ) => Effect.Effect<Effect.Effect<void>>
+    ) => Effect.Effect<Fault>
     /** Makes a peer half-dead: streams to it open, then nothing comes in there and nothing gets out. */
-    readonly freeze: (peerId: PeerId) => Effect.Effect<Effect.Effect<void>>
+    readonly freeze: (peerId: PeerId) => Effect.Effect<Fault>
     /** Resets all streams of a peer and makes it unreachable, until it restarts with the handlers it has, thawed. */
-    readonly crash: (peerId: PeerId) => Effect.Effect<Effect.Effect<void>>
+    readonly crash: (peerId: PeerId) => Effect.Effect<Fault>
     /** What went through, of one protocol or of all. */
     readonly traffic: (protocol?: string) => Effect.Effect<Traffic>
   }
@@ -252,22 +258,20 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
         const outside = other === undefined ? undefined : new Set(other)
         const across = (from: PeerId, to: PeerId) =>
           inside.has(from) && (outside === undefined ? !inside.has(to) : outside.has(to))
-        return faults.addPartition({
-          opens,
-          cuts: (from, to) => across(from, to) || (!oneWay && across(to, from))
-        })
+        const cuts = (from: PeerId, to: PeerId) => across(from, to) || (!oneWay && across(to, from))
+        return { heal: faults.addPartition({ cuts, opens }) }
       }),
     freeze: (peerId) =>
       Effect.sync(() => {
         faults.frozen.add(peerId)
-        return faults.heal(() => faults.frozen.delete(peerId))
+        return { heal: faults.heal(() => faults.frozen.delete(peerId)) }
       }),
     crash: Effect.fnUntraced(function* (peerId) {
       faults.down.add(peerId)
       const node = nodes.get(peerId)
       if (node !== undefined) yield* resetAll(node)
       yield* faults.heal(() => faults.frozen.delete(peerId))
-      return faults.heal(() => faults.down.delete(peerId))
+      return { heal: faults.heal(() => faults.down.delete(peerId)) }
     }),
     traffic: (protocol) =>
       Effect.sync(() => {

@@ -438,13 +438,13 @@ describe("MemoryNetwork", () => {
       Effect.gen(function* () {
         const { network, open } = yield* makePair
         const { far, near } = yield* open
-        const heal = yield* network.partition([a], [b])
+        const partition = yield* network.partition([a], [b])
         yield* near.write(bytesOf("held"))
         yield* near.closeWrite
         const reader = yield* start(far.read)
         yield* TestClock.adjust("1 hour")
         assert.isTrue(isWaiting(reader))
-        yield* heal
+        yield* partition.heal
         assert.deepStrictEqual(yield* Fiber.join(reader), some("held"))
         assert.deepStrictEqual(yield* far.read, Option.none())
       })
@@ -458,11 +458,11 @@ describe("MemoryNetwork", () => {
         yield* network.link({}, { latency: "100 millis" })
         yield* near.write(bytesOf("x"))
         yield* TestClock.adjust("50 millis")
-        const heal = yield* network.partition([a])
+        const partition = yield* network.partition([a])
         const reader = yield* start(far.read)
         yield* TestClock.adjust("1 hour")
         assert.isTrue(isWaiting(reader))
-        yield* heal
+        yield* partition.heal
         assert.deepStrictEqual(yield* Fiber.join(reader), some("x"))
       })
     )
@@ -471,11 +471,11 @@ describe("MemoryNetwork", () => {
       "let opens wait for the healing",
       Effect.gen(function* () {
         const { dialer, network } = yield* makePair
-        const heal = yield* network.partition([a])
+        const partition = yield* network.partition([a])
         const opening = yield* start(timed(openTo(dialer, b)))
         yield* TestClock.adjust("3 seconds")
         assert.isTrue(isWaiting(opening))
-        yield* heal
+        yield* partition.heal
         assert.strictEqual((yield* Fiber.join(opening))[1], 3_000)
       })
     )
@@ -484,9 +484,9 @@ describe("MemoryNetwork", () => {
       "let opens fail at once where they are to be refused",
       Effect.gen(function* () {
         const { dialer, network } = yield* makePair
-        const heal = yield* network.partition([a], [b], { opens: "refused" })
+        const partition = yield* network.partition([a], [b], { opens: "refused" })
         assert.strictEqual(yield* reasonOf(openTo(dialer, b)), "Unreachable")
-        yield* heal
+        yield* partition.heal
         yield* openTo(dialer, b)
       })
     )
@@ -496,14 +496,14 @@ describe("MemoryNetwork", () => {
       Effect.gen(function* () {
         const { network, open } = yield* makePair
         const { far, near } = yield* open
-        const heal = yield* network.partition([b], [a], { oneWay: true })
+        const partition = yield* network.partition([b], [a], { oneWay: true })
         yield* near.write(bytesOf("request"))
         assert.deepStrictEqual(yield* far.read, some("request"))
         yield* far.write(bytesOf("reply"))
         const reader = yield* start(near.read)
         yield* TestClock.adjust("1 hour")
         assert.isTrue(isWaiting(reader))
-        yield* heal
+        yield* partition.heal
         assert.deepStrictEqual(yield* Fiber.join(reader), some("reply"))
       })
     )
@@ -538,14 +538,14 @@ describe("MemoryNetwork", () => {
       Effect.gen(function* () {
         const { network, open } = yield* makePair
         const { far, near } = yield* open
-        const healFirst = yield* network.partition([a])
-        const healSecond = yield* network.partition([b])
+        const first = yield* network.partition([a])
+        const second = yield* network.partition([b])
         yield* near.write(bytesOf("x"))
         const reader = yield* start(far.read)
-        yield* healFirst
+        yield* first.heal
         yield* Effect.yieldNow
         assert.isTrue(isWaiting(reader))
-        yield* healSecond
+        yield* second.heal
         assert.deepStrictEqual(yield* Fiber.join(reader), some("x"))
       })
     )
@@ -556,13 +556,13 @@ describe("MemoryNetwork", () => {
       "accept streams and never answer, until they thaw",
       Effect.gen(function* () {
         const { dialer, network, taken } = yield* makePair
-        const thaw = yield* network.freeze(b)
+        const frost = yield* network.freeze(b)
         const near = yield* openTo(dialer, b)
         yield* near.write(bytesOf("anyone?"))
         yield* near.closeWrite
         yield* TestClock.adjust("1 hour")
         assert.strictEqual(yield* Queue.size(taken), 0)
-        yield* thaw
+        yield* frost.heal
         const far = yield* Queue.take(taken)
         assert.deepStrictEqual(yield* far.read, some("anyone?"))
       })
@@ -572,9 +572,9 @@ describe("MemoryNetwork", () => {
       "accept streams of protocols that they turn out not to speak",
       Effect.gen(function* () {
         const { dialer, network } = yield* makePair
-        const thaw = yield* network.freeze(b)
+        const frost = yield* network.freeze(b)
         const near = yield* dialer.open({ peerId: b, addresses: [] }, "/unknown")
-        yield* thaw
+        yield* frost.heal
         assert.strictEqual(yield* reasonOf(near.read), "Reset")
       })
     )
@@ -584,13 +584,13 @@ describe("MemoryNetwork", () => {
       Effect.gen(function* () {
         const { dialer, network, open } = yield* makePair
         const { far, near } = yield* open
-        const thaw = yield* network.freeze(a)
+        const frost = yield* network.freeze(a)
         yield* near.write(bytesOf("x"))
         const reader = yield* start(far.read)
         const opening = yield* start(openTo(dialer, b))
         yield* TestClock.adjust("1 hour")
         assert.deepStrictEqual([isWaiting(reader), isWaiting(opening)], [true, true])
-        yield* thaw
+        yield* frost.heal
         assert.deepStrictEqual(yield* Fiber.join(reader), some("x"))
         yield* Fiber.join(opening)
       })
@@ -604,12 +604,12 @@ describe("MemoryNetwork", () => {
         const { dialer, network, open } = yield* makePair
         const { far, near } = yield* open
         const reader = yield* start(reasonOf(near.read))
-        const restart = yield* network.crash(b)
+        const crash = yield* network.crash(b)
         assert.strictEqual(yield* Fiber.join(reader), "Reset")
         assert.strictEqual(yield* reasonOf(far.read), "Closed")
         assert.strictEqual((yield* network.traffic()).open, 0)
         assert.strictEqual(yield* reasonOf(openTo(dialer, b)), "Unreachable")
-        yield* restart
+        yield* crash.heal
         yield* open
       })
     )
@@ -621,9 +621,9 @@ describe("MemoryNetwork", () => {
         const { near } = yield* open
         yield* network.freeze(b)
         const reader = yield* start(reasonOf(near.read))
-        const restart = yield* network.crash(b)
+        const crash = yield* network.crash(b)
         assert.strictEqual(yield* Fiber.join(reader), "Reset")
-        yield* restart
+        yield* crash.heal
         yield* open
       })
     )
