@@ -134,7 +134,7 @@ const make = Effect.fnUntraced(function* (options?: Options) {
   const seek = Effect.fnUntraced(function* (wanted: Wanted, seat: Seat) {
     if (yield* isHere(wanted)) return { _tag: "Local" } satisfies Obtained
     const failure = yield* cooldowns.lookup(wanted.ref)
-    if (Option.isSome(failure)) return yield* Effect.fail(failure.value)
+    if (Option.isSome(failure)) return yield* failure.value
     return yield* share(wanted, seat)
   })
 

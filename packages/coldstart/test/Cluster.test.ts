@@ -9,7 +9,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Cluster from "./Cluster.ts"
 
 const test = (title: string, body: Effect.Effect<void, unknown, MemoryNetwork.MemoryNetwork | Scope.Scope>) =>
-  it.effect(title, () => body.pipe(Random.withSeed(title), Effect.provide(MemoryNetwork.layer)))
+  it.effect(title, () => body.pipe(Random.withSeed(title), Effect.provide(MemoryNetwork.layer)), 60_000)
 
 type ClusterUnderTest = Effect.Success<ReturnType<typeof Cluster.make>>
 type Node = ClusterUnderTest["ranked"][number]

@@ -240,18 +240,18 @@ export const make = Effect.fnUntraced(function* (options: ClusterOptions) {
     /** Ends a node as a power cut does. */
     kill: Effect.fnUntraced(function* (node: Node) {
       node.alive = false
-      yield* network.crash(node.peerId)
+      yield* Effect.asVoid(network.crash(node.peerId))
       yield* Effect.forkDetach(Scope.close(node.scope, Exit.void))
     }),
     /** Leaves a node half-dead: it can be reached, and nothing comes of it. */
     freeze: Effect.fnUntraced(function* (node: Node) {
       node.alive = false
-      yield* network.freeze(node.peerId)
+      yield* Effect.asVoid(network.freeze(node.peerId))
     }),
     /** Parts a node from all others. */
     cutOff: Effect.fnUntraced(function* (node: Node) {
       cutOff.add(node.nodeId)
-      yield* network.partition([node.peerId])
+      yield* Effect.asVoid(network.partition([node.peerId]))
     }),
     /** Streams between nodes that ever came about. */
     opened: Effect.map(network.traffic(), ({ opened }) => opened),

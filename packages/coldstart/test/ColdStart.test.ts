@@ -942,6 +942,7 @@ describe("ColdStart", () => {
         assert.isBelow(world.pulls().length, 25)
         world.rank(1).answers = []
         yield* TestClock.adjust("5 seconds")
+        assert.isDefined(world.rank(1).pulling)
         World.finish(world.rank(1))
         yield* TestClock.adjust("5 seconds")
         assert.deepStrictEqual(yield* Fiber.join(fiber), fromRank(world, 1))

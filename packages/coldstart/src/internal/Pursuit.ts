@@ -274,7 +274,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
       if (isTrustedFailure(failureClass)) return yield* fail("OriginFailed", detail, failureClass)
       const error = new ColdStartError({ reason: "CoolingDown", ref, kind, failureClass, detail })
       yield* cooldowns.remember(error, cooldownUntil)
-      return yield* Effect.fail(error)
+      return yield* error
     })
 
     // 6. Pull it ourselves, after a while and another look.

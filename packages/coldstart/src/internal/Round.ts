@@ -36,9 +36,8 @@ export const make = Effect.fnUntraced(function* (settings: Settings) {
       while: (error) => error.reason === "Reset",
       schedule: resetBackoff
     })
-    return Effect.raceFirst(query, Effect.delay(query, secondTry)).pipe(
-      Effect.tapError((error) => Effect.logDebug(error.message))
-    )
+    const queryAgain = Effect.delay(query, secondTry)
+    return Effect.tapError(Effect.raceFirst(query, queryAgain), (error) => Effect.logDebug(error.message))
   }
 
   const query = (node: NodeId, digest: Digest): Effect.Effect<Option.Option<PullIntent>> =>

@@ -54,7 +54,7 @@ export const seen = (watch: Watch | undefined, startedAt: Option.Option<Timestam
 }
 
 /** The node says that it does not pull. */
-export const ended = (watch: Watch): Watch => ({ ...watch, running: false, misses: 0 })
+export const ended = (watch: Watch): Watch => ({ ...watch, running: false })
 
 /** The node does not answer. */
 export const missed = (watch: Watch): Watch => ({ ...watch, misses: watch.misses + 1 })
