@@ -119,7 +119,7 @@ const readConfig = Effect.fnUntraced(function* (
   )
   // A parser's own message quotes the text around the fault.
   return yield* Effect.mapError(
-    Schema.decodeUnknownEffect(DockerConfig)(text),
+    Schema.decodeEffect(DockerConfig)(text),
     () => new CredentialsError({ reason: "Malformed", path, detail: "it is not a docker config.json" })
   )
 })

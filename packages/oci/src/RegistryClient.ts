@@ -239,10 +239,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
           ? { first: 0, total: parseContentLength(headers["content-length"]) }
           : Option.getOrUndefined(parseContentRange(headers["content-range"] ?? ""))
       if (range === undefined || (status === 206 && range.first !== from)) {
-        return yield* Exchange.fail(
-          "Malformed",
-          `${answer.url.origin} answered bytes from ${from} with "${headers["content-range"] ?? ""}"`
-        )
+        return yield* Exchange.fail("Malformed", `${answer.url.origin} sent another part than from byte ${from} on`)
       }
       return {
         offset: range.first,

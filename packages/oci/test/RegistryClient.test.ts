@@ -119,7 +119,15 @@ describe("fetch", () => {
     })
   )
 
-  it.effect("reads a manifest of any size that comes, chunk by chunk", () =>
+  it.effect("takes a blob of no bytes", () =>
+    Effect.gen(function* () {
+      const origin = yield* serve((_, response) => reply(response, 200))
+      const { text, totalSize } = yield* downloadFrom(origin).pipe(Effect.provide(client()))
+      assert.deepStrictEqual([text, totalSize], ["", Option.some(0)])
+    })
+  )
+
+  it.effect("takes a body that is larger than any buffer", () =>
     Effect.gen(function* () {
       const large = new Uint8Array(3_000_000).fill(7)
       const origin = yield* serve((_, response) => reply(response, 200, {}, large))

@@ -68,11 +68,11 @@ const TokenReply = Schema.fromJsonString(
   Schema.Struct({
     token: optional(Schema.String),
     access_token: optional(Schema.String),
-    expires_in: optional(Schema.Number)
+    expires_in: optional(Schema.Finite)
   })
 )
 
-const basic = (username: string, password: Redacted.Redacted): Authorization =>
+const basic = ({ password, username }: Extract<Credential, { _tag: "Basic" }>): Authorization =>
   Redacted.make(`Basic ${Base64.encode(`${username}:${Redacted.value(password)}`)}`)
 
 const tokenQuestion = ({ realm, scope, service }: TokenRequest): HttpClientRequest.HttpClientRequest => {
@@ -100,24 +100,17 @@ export const make = Effect.fnUntraced(function* (exchange: Exchange, credentials
   const fetchToken = Effect.fnUntraced(
     function* (request: TokenRequest): Effect.fn.Return<Token, Problem, Scope.Scope> {
       const credential = Option.getOrUndefined(yield* credentialFor(request.registry))
-      const asked =
-        credential?._tag === "IdentityToken"
-          ? exchange.askOnce(refreshQuestion(request, credential.token))
-          : exchange.ask(
-              tokenQuestion(request),
-              credential === undefined ? Option.none() : Option.some(basic(credential.username, credential.password))
-            )
-      const answer = yield* asked
+      const answer = yield* credential?._tag === "IdentityToken"
+        ? exchange.askOnce(refreshQuestion(request, credential.token))
+        : exchange.ask(tokenQuestion(request), Option.map(Option.fromUndefinedOr(credential), basic))
       if (answer.response.status !== 200) {
         const refusal = yield* exchange.refusal(answer)
         // A token service that is not there says nothing about the image.
         return yield* Effect.fail(refusal.reason === "NotFound" ? { ...refusal, reason: "Refused" as const } : refusal)
       }
-      const reply = Schema.decodeUnknownOption(TokenReply)((yield* exchange.bytes(answer, maxReplyBytes)).toString())
+      const reply = Schema.decodeOption(TokenReply)((yield* exchange.bytes(answer, maxReplyBytes)).toString())
       const token = Option.flatMapNullishOr(reply, ({ access_token, token }) => token || access_token)
-      if (Option.isNone(token)) {
-        return yield* fail("Malformed", `${answer.url.origin} gave no token`)
-      }
+      if (Option.isNone(token)) return yield* fail("Malformed", `${answer.url.origin} gave no token`)
       const seconds = Option.getOrUndefined(reply)?.expires_in ?? defaultTokenSeconds
       return {
         authorization: Redacted.make(`Bearer ${token.value}`),
@@ -135,10 +128,7 @@ export const make = Effect.fnUntraced(function* (exchange: Exchange, credentials
 
   const authorize = Effect.fnUntraced(function* (place: Place, method: Method) {
     if (method !== "basic") return Option.some((yield* Cache.get(tokens, method)).authorization)
-    return Option.map(
-      Option.filter(yield* credentialFor(place.registry), Credential.$is("Basic")),
-      ({ password, username }) => basic(username, password)
-    )
+    return Option.map(Option.filter(yield* credentialFor(place.registry), Credential.$is("Basic")), basic)
   })
 
   const choose = (place: Place, answer: Answer): Effect.Effect<Option.Option<Method>, Problem> => {
@@ -152,9 +142,7 @@ export const make = Effect.fnUntraced(function* (exchange: Exchange, credentials
     const isSafe =
       realm?.protocol === "https:" ||
       (realm?.protocol === "http:" && (answer.url.protocol === "http:" || exchange.isPlain(realm)))
-    if (realm === null || !isSafe) {
-      return fail("Malformed", `${answer.url.origin} names no usable token service`)
-    }
+    if (realm === null || !isSafe) return fail("Malformed", `${answer.url.origin} names no usable token service`)
     const scope = bearer.parameters.get("scope") || `repository:${place.repository}:pull`
     const service = bearer.parameters.get("service")
     return Effect.succeedSome(new TokenRequest({ registry: place.registry, realm: realm.href, service, scope }))
@@ -185,5 +173,6 @@ export const make = Effect.fnUntraced(function* (exchange: Exchange, credentials
     return yield* authorize(place, method.value)
   })
 
-  return { known: (place: Place) => Effect.suspend(() => known(place)), respond } satisfies Authorizer as Authorizer
+  const authorizer: Authorizer = { known: (place) => Effect.suspend(() => known(place)), respond }
+  return authorizer
 })

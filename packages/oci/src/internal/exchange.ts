@@ -205,7 +205,7 @@ export const make = (httpClient: HttpClient.HttpClient, settings: Settings): Exc
 
   const refusal = Effect.fnUntraced(function* (answer: Answer): Effect.fn.Return<Problem> {
     const { headers, status } = answer.response
-    const said = Schema.decodeUnknownOption(ErrorBody)(yield* reply(answer)).pipe(
+    const said = Schema.decodeOption(ErrorBody)(yield* reply(answer)).pipe(
       Option.map(({ errors }) => errors.map(({ code, message }) => [code, message].filter(Boolean).join(": "))),
       Option.match({ onNone: () => "", onSome: (errors) => ` (${excerpt(errors.join("; "))})` })
     )
