@@ -123,6 +123,19 @@ describe("MemoryNetwork", () => {
         const writer = yield* start(near.write(new Uint8Array(MemoryNetwork.windowBytes)))
         yield* far.close
         yield* Fiber.join(writer)
+        yield* near.write(new Uint8Array(2 * MemoryNetwork.windowBytes))
+      })
+    )
+
+    test(
+      "are closed, and not reset, to whoever closed them before the other side reset them",
+      Effect.gen(function* () {
+        const { network, open } = yield* makePair
+        const { far, near } = yield* open
+        yield* near.close
+        yield* far.reset
+        assert.strictEqual(yield* reasonOf(near.read), "Closed")
+        assert.strictEqual((yield* network.traffic()).open, 0)
       })
     )
 
@@ -209,6 +222,21 @@ describe("MemoryNetwork", () => {
       Effect.gen(function* () {
         const { listener } = yield* makePair
         assert.strictEqual(yield* reasonOf(openTo(listener, b)), "Unreachable")
+      })
+    )
+
+    test(
+      "leave nothing behind of an open that was on its way when they left",
+      Effect.gen(function* () {
+        const { network } = yield* makePair
+        yield* network.link({}, { latency: "10 millis" })
+        const staying = yield* Scope.make()
+        const leaving = yield* Scope.provide(network.join(c), staying)
+        const opening = yield* start(reasonOf(openTo(leaving, b)))
+        yield* Scope.close(staying, Exit.void)
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(yield* Fiber.join(opening), "Unreachable")
+        assert.strictEqual((yield* network.traffic()).opened, 0)
       })
     )
 
@@ -362,8 +390,9 @@ describe("MemoryNetwork", () => {
         const { network, open } = yield* makePair
         const { far, near } = yield* open
         yield* network.link({}, { loss: 1 })
-        yield* near.write(new Uint8Array(MemoryNetwork.windowBytes))
+        yield* near.write(new Uint8Array(MemoryNetwork.windowBytes - 1))
         yield* network.link({}, {})
+        yield* near.write(bytesOf("x"))
         const writer = yield* start(near.write(bytesOf("x")))
         const reader = yield* start(far.read)
         yield* TestClock.adjust("1 day")
@@ -648,6 +677,20 @@ describe("MemoryNetwork", () => {
         yield* TestClock.adjust("1 second")
         assert.strictEqual(yield* Fiber.join(opening), "Reset")
         assert.strictEqual(yield* Queue.size(taken), 1)
+        assert.strictEqual((yield* network.traffic()).open, 0)
+      })
+    )
+
+    test(
+      "fail their own opens that are on the way back",
+      Effect.gen(function* () {
+        const { dialer, network } = yield* makePair
+        yield* network.link({}, { latency: "10 millis" })
+        const opening = yield* start(reasonOf(openTo(dialer, b)))
+        yield* TestClock.adjust("15 millis")
+        yield* network.crash(a)
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(yield* Fiber.join(opening), "Unreachable")
         assert.strictEqual((yield* network.traffic()).open, 0)
       })
     )
