@@ -215,16 +215,20 @@ describe("ColdStart", () => {
       })
     )
 
-    it.effect("asking a bounded number of them, and not those that only pull it", () =>
+    it.effect("asking four of them at a time, and heeding none that only pulls it", () =>
       Effect.gen(function* () {
         const world = yield* World.make({ members: 40 })
         world.rank(0).cached = true
         world.rank(0).holds = "Busy"
         for (const peer of world.peers.slice(3, 39)) World.pull(peer)
         const fiber = yield* start(world.obtain())
-        yield* TestClock.adjust("375 millis")
-        assert.isAtMost(world.queried().length, 3 + 2 * 4)
-        assert.isAbove(world.queried().length, 3)
+        yield* TestClock.adjust("20 seconds")
+        const rounds = Map.groupBy(
+          world.deeds.filter(({ did }) => did === "query"),
+          ({ at }) => at
+        )
+        assert.deepStrictEqual([...rounds.values()].map((queries) => queries.length).slice(0, 6), [3, 7, 7, 7, 7, 7])
+        assert.isAbove(world.queried().length, 15)
         world.rank(0).holds = undefined
         yield* settle(fiber, "100 millis")
         assert.deepStrictEqual(yield* Fiber.join(fiber), fromRank(world, 0))

@@ -7,13 +7,13 @@ import * as Option from "effect/Option"
 import * as Watch from "./Watch.ts"
 
 /**
- * Why a node is asked no more to pull. `stale`, `lost`: we waited for it in
- * vain. `declined`: it said so. `unreachable`: our request did not get through.
+ * Why a node is asked no more to pull. `stale`: we waited for it in vain.
+ * `declined`: it said so. `unreachable`: our request did not get through.
  * `silent`: it did not answer twice, and does not pull. `spent`: it took the
  * pull on twice and ended without the bytes. `discredited`: it says that it has
  * the bytes, and does not deliver them.
  */
-export type PassedOver = "stale" | "lost" | "declined" | "unreachable" | "silent" | "spent" | "discredited"
+export type PassedOver = "stale" | "declined" | "unreachable" | "silent" | "spent" | "discredited"
 
 /** What we know of one node. Times are milliseconds of our own monotonic clock. */
 export interface Note {
@@ -82,8 +82,7 @@ const notAnswered = (note: Note): Note =>
 /** Takes in what a question brought: an answer, or none. */
 export const hear = (note: Note, answer: Option.Option<PullIntent>, now: number, threshold: number): Note => {
   const heard = Option.isSome(answer) ? answered(note, answer.value, now) : notAnswered(note)
-  const judgement = judge(heard, now, threshold)
-  return judgement === "stale" || judgement === "lost" ? passOver(heard, judgement) : heard
+  return judge(heard, now, threshold) === "stale" ? passOver(heard, "stale") : heard
 }
 
 /** What to make of its pull now; a pull that was never seen is over. */

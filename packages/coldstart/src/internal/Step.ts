@@ -46,7 +46,7 @@ export const next = (situation: Situation): Step => {
   if (has(self)) return Step.Have()
 
   const nodes = [...answers.keys()]
-  const holders = nodes.filter((node) => node !== self && has(node) && Note.isCredible(noteOf(node)))
+  const holders = nodes.filter((node) => has(node) && Note.isCredible(noteOf(node)))
   if (holders.length > 0) return Step.Fetch({ holders })
 
   const pullers = nodes.filter(situation.isPulling)
