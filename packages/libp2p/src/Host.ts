@@ -28,12 +28,13 @@ export class HostError extends Schema.TaggedError<HostError>("@gantry/libp2p/Hos
 }) {
   override get message(): string {
     const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
-    const what = this.reason === "BadAddress" ? "not a multiaddr" : "cannot listen"
-    return `${what}: ${this.addresses.join(", ")}: ${why}`
+    return this.reason === "BadAddress"
+      ? `${this.addresses.join(", ")} is not a multiaddr: ${why}`
+      : `cannot listen: ${why}`
   }
 }
 
-/** Where a host is to be found, and how much company it bears. */
+/** Where a host is to be found, and how much company it bears. A number or duration that is not positive is ignored. */
 export interface Options {
   /** TCP multiaddrs to listen on, for example `/ip4/0.0.0.0/tcp/4001`; port 0 takes a free one; none for a node that only dials. */
   readonly listen: ReadonlyArray<string>
@@ -63,8 +64,12 @@ export class Host extends Context.Service<
   }
 >()("@gantry/libp2p/Host") {}
 
+/** As everywhere, a setting that is not positive is none. */
+const positive = (value: number | undefined, otherwise: number) =>
+  value !== undefined && value > 0 ? value : otherwise
+
 const create = (options: Options, identity: Identity["Service"]) => {
-  const idleMillis = Duration.toMillis(options.idleTimeout ?? Limits.idleConnectionMillis)
+  const idleMillis = positive(Duration.toMillis(options.idleTimeout ?? 0), Limits.idleConnectionMillis)
   return createLibp2p({
     start: false,
     privateKey: Redacted.value(identity.privateKey),
@@ -102,8 +107,11 @@ const create = (options: Options, identity: Identity["Service"]) => {
     // The TCP transport would also connect to sockets in the file system of this machine.
     connectionGater: { denyDialMultiaddr: (address) => !address.getComponents().some(({ name }) => name === "tcp") },
     connectionManager: {
-      maxConnections: options.maxConnections ?? Limits.maxConnections,
-      inboundConnectionThreshold: options.maxConnectionsPerSecondPerHost ?? Limits.maxConnectionsPerSecondPerHost,
+      maxConnections: positive(options.maxConnections, Limits.maxConnections),
+      inboundConnectionThreshold: positive(
+        options.maxConnectionsPerSecondPerHost,
+        Limits.maxConnectionsPerSecondPerHost
+      ),
       maxIncomingPendingConnections: Limits.maxPendingConnections,
       inboundUpgradeTimeout: Limits.upgradeMillis,
       inboundStreamProtocolNegotiationTimeout: Limits.negotiationMillis,
@@ -150,6 +158,12 @@ const checkAddresses = (addresses: ReadonlyArray<string>) =>
     { discard: true }
   )
 
+/** One line for each address, out of a message that has a stack trace for each. */
+const concise = (cause: unknown) => {
+  const lines = cause instanceof Error ? (cause.message.match(/^ {2}\/.*$/gm) ?? []) : []
+  return lines.length > 0 ? new Error(lines.map((line) => line.trim()).join("; "), { cause }) : cause
+}
+
 /** A running host; the scope stops it. */
 export const make: (options: Options) => Effect.Effect<Host["Service"], HostError, Identity | Scope.Scope> =
   Effect.fnUntraced(function* (options) {
@@ -159,7 +173,7 @@ export const make: (options: Options) => Effect.Effect<Host["Service"], HostErro
     yield* Effect.acquireRelease(
       Effect.tryPromise({
         try: async () => node.start(),
-        catch: (cause) => new HostError({ reason: "CannotListen", addresses: options.listen, cause })
+        catch: (cause) => new HostError({ reason: "CannotListen", addresses: options.listen, cause: concise(cause) })
       }),
       () =>
         Effect.promise(() => stop(node)).pipe(

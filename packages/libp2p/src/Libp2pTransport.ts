@@ -57,7 +57,7 @@ const openStream = async (
   const addresses = addressesOf(peer)
   for (let isRetry = false; ; isRetry = true) {
     // A dial that was given up just now would fail whoever joins it; it leaves the queue within this turn.
-    if (node.getConnections(peerId).length === 0) await setImmediate()
+    if (!node.getConnections(peerId).some(({ status }) => status === "open")) await setImmediate()
     const connection = await node.dial(addresses.length > 0 ? addresses : peerId, { signal })
     ask(connection)
     try {

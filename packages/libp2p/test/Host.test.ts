@@ -8,7 +8,7 @@ import { tcp } from "@libp2p/tcp"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Effect, Exit, Option, Scope } from "effect"
 import { createLibp2p } from "libp2p"
-import { bytes, echo, eventually, listen, readAll, serve, startNode, streamsOf, text } from "./support.ts"
+import { bytes, connect, echo, eventually, listen, readAll, serve, startNode, streamsOf, text } from "./support.ts"
 
 const protocol = "/gantry/test/1.0.0"
 
@@ -104,6 +104,7 @@ describe("Host", { timeout: 60_000 }, () => {
         const error = yield* failure({ listen: [taken] })
         assert.strictEqual(error.reason, "CannotListen")
         assert.include(error.message, taken)
+        assert.notInclude(error.message, "\n")
       }
     })
   )
@@ -153,6 +154,17 @@ describe("Host", { timeout: 60_000 }, () => {
       yield* stream.write(bytes("still here"))
       yield* stream.closeWrite
       assert.strictEqual(text(yield* readAll(stream)), "still here")
+    })
+  )
+
+  it.effect("lets a peer in while a hundred others do not get on with their handshakes", () =>
+    Effect.gen(function* () {
+      const server = yield* startEcho()
+      yield* Effect.forEach(Array.from({ length: 100 }), () => connect(server.host.multiaddrs[0] ?? ""), {
+        concurrency: "unbounded"
+      })
+      const client = yield* startNode()
+      yield* client.transport.open(server.address, protocol)
     })
   )
 

@@ -106,11 +106,27 @@ export const listen = (onSocket: (socket: Net.Socket) => void) =>
       })
   )
 
+const portOf = (address: string) =>
+  Number(
+    multiaddr(address)
+      .getComponents()
+      .find(({ name }) => name === "tcp")?.value
+  )
+
+/** A TCP connection that says nothing. */
+export const connect = (address: string) =>
+  Effect.acquireRelease(
+    Effect.callback<Net.Socket>((resume) => {
+      const socket = Net.connect(portOf(address), "127.0.0.1", () => resume(Effect.succeed(socket)))
+      socket.on("error", () => {})
+    }),
+    (socket) => Effect.sync(() => socket.destroy())
+  )
+
 /** A way to a node that can go silent, as when the peer loses its power. */
 export const startWire = (node: Node) =>
   Effect.gen(function* () {
-    const target = multiaddr(node.address.addresses[0] as string)
-    const port = Number(target.getComponents().find(({ name }) => name === "tcp")?.value)
+    const port = portOf(node.address.addresses[0] as string)
     let isCut = false
     const onward = new Set<Net.Socket>()
     yield* Effect.addFinalizer(() => Effect.sync(() => onward.forEach((socket) => void socket.destroy())))
