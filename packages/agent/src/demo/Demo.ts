@@ -5,7 +5,9 @@
 import { type Digest, NodeId } from "@gantry/protocol"
 import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberHandle from "effect/FiberHandle"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
@@ -66,7 +68,7 @@ const rollOut = Effect.fnUntraced(function* (
 ) {
   const screen = yield* Screen
   yield* screen.print(`starting ${nodeIds.length} nodes, a process each`)
-  const display = yield* makeDisplay
+  const display = yield* makeDisplay(nodeIds)
   const cluster = yield* Cluster.start({
     starts: nodeIds.map(
       (nodeId): Start => ({
@@ -86,7 +88,7 @@ const rollOut = Effect.fnUntraced(function* (
     { startImmediately: true }
   )
 
-  yield* screen.print("all nodes ask for the image now")
+  yield* screen.print("all nodes serve; all ask for the image now")
   const askedAt = yield* Clock.currentTimeMillis
   yield* display.begin
   const outcomes = yield* cluster.pull(origin.image)
@@ -121,44 +123,44 @@ const killPuller = Effect.fnUntraced(function* ({ blobs, hold }: Origin.Origin, 
 /** How often a terminal is redrawn. */
 const redrawInterval = "100 millis"
 
-/** How often a log gets a line about all nodes. */
+/** How often a log gets a line about all nodes, once they have asked. */
 const logInterval = "2 seconds"
 
 /** Shows how far the nodes are: in a terminal all of them all the time, in a log each that gets somewhere. */
-const makeDisplay = Effect.gen(function* () {
+const makeDisplay = Effect.fnUntraced(function* (nodeIds: ReadonlyArray<NodeId>) {
   const screen = yield* Screen
-  const progress = yield* Ref.make<Progress.Progress>({ nodes: [], elapsedMillis: 0 })
-  const shown = new Map<NodeId, Progress.NodeProgress["phase"]>()
+  const nodes = yield* Ref.make<ReadonlyArray<Progress.NodeProgress>>(nodeIds.map(Progress.starting))
   const beganAt = yield* Ref.make(Option.none<number>())
 
   const current = Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    const elapsedMillis = Option.match(yield* Ref.get(beganAt), { onNone: () => 0, onSome: (began) => now - began })
-    return { ...(yield* Ref.get(progress)), elapsedMillis }
+    const began = Option.getOrElse(yield* Ref.get(beganAt), () => now)
+    return { nodes: yield* Ref.get(nodes), elapsedMillis: now - began }
   })
   const draw = Effect.flatMap(current, (progress) => screen.redraw((style) => Progress.lines(progress, style)))
   const log = Effect.flatMap(current, (progress) => screen.print(Progress.line(progress)))
 
-  yield* (
-    screen.interactive
-      ? Effect.repeat(draw, Schedule.spaced(redrawInterval))
-      : Effect.repeat(log, Schedule.spaced(logInterval)).pipe(Effect.delay(logInterval))
-  ).pipe(Effect.forkScoped)
+  const painter = yield* FiberHandle.make<void, never>()
+  if (screen.interactive) yield* FiberHandle.run(painter, every(draw, redrawInterval))
 
   return {
-    show: Effect.fnUntraced(function* (nodes: ReadonlyArray<Progress.NodeProgress>, changed: Progress.NodeProgress) {
-      yield* Ref.update(progress, (before) => ({ ...before, nodes }))
-      const before = shown.get(changed.nodeId)
-      shown.set(changed.nodeId, changed.phase)
-      if (!screen.interactive && before !== changed.phase && changed.phase !== "pulling") {
-        yield* screen.print(Progress.news(changed, (yield* current).elapsedMillis))
-      }
+    show: Effect.fnUntraced(function* (all: ReadonlyArray<Progress.NodeProgress>, changed: Progress.NodeProgress) {
+      const before = yield* Ref.getAndSet(nodes, all)
+      const isNews = before.find(({ nodeId }) => nodeId === changed.nodeId)?.phase !== changed.phase
+      const text = Progress.news(changed, (yield* current).elapsedMillis)
+      if (isNews && !screen.interactive && Option.isSome(text)) yield* screen.print(text.value)
     }),
-    begin: Effect.flatMap(Clock.currentTimeMillis, (now) => Ref.set(beganAt, Option.some(now))),
+    begin: Effect.gen(function* () {
+      yield* Ref.set(beganAt, Option.some(yield* Clock.currentTimeMillis))
+      if (!screen.interactive) yield* FiberHandle.run(painter, Effect.delay(every(log, logInterval), logInterval))
+    }),
     /** The last picture stays. */
-    end: Effect.andThen(draw, screen.settle)
+    end: Effect.all([FiberHandle.clear(painter), draw, screen.settle], { discard: true })
   }
 })
+
+const every = (effect: Effect.Effect<void>, interval: Duration.Input) =>
+  Effect.asVoid(Effect.repeat(effect, Schedule.spaced(interval)))
 
 /** How many layouts are hashed at once: hashing keeps a processor busy. */
 const concurrentVerifications = 2

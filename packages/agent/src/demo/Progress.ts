@@ -2,6 +2,7 @@
  * How far the demo's nodes have come, as text.
  */
 import type { NodeId } from "@gantry/protocol"
+import * as Option from "effect/Option"
 import { formatBytes } from "./Report.ts"
 
 /** One node. */
@@ -59,18 +60,18 @@ export const line = ({ elapsedMillis, nodes }: Progress): string => {
   return `${seconds(elapsedMillis)}  ${parts.join(", ")}`
 }
 
-/** What a node came to, for a log. */
-export const news = (node: NodeProgress, elapsedMillis: number): string => {
+/** What a node came to, for a log; none while it is on its way. */
+export const news = (node: NodeProgress, elapsedMillis: number): Option.Option<string> => {
   const origin = node.fromOrigin === 0 ? "" : `, ${node.fromOrigin} of them from the origin`
-  const what = {
-    starting: "starts",
-    ready: "is ready",
-    pulling: "asks for the image",
+  const what: Partial<Record<NodeProgress["phase"], string>> = {
     done: `has all ${node.totalDigests} digests${origin}`,
     failed: "failed",
     killed: "was killed"
   }
-  return `${seconds(elapsedMillis)}  ${node.nodeId} ${what[node.phase]}`
+  return Option.map(
+    Option.fromUndefinedOr(what[node.phase]),
+    (text) => `${seconds(elapsedMillis)}  ${node.nodeId} ${text}`
+  )
 }
 
 const seconds = (millis: number) => `${(millis / 1000).toFixed(1)} s`.padStart(7)

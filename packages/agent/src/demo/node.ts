@@ -9,9 +9,12 @@ import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 import { run } from "./NodeProgram.ts"
 
-/** Standard output belongs to the events. */
+/** Standard output belongs to the events. When it was is told by where the line appears. */
+const brief = Logger.map(Logger.formatStructured, ({ cause, level, message }) =>
+  [level, ...(Array.isArray(message) ? message : [message]), ...(cause === undefined ? [] : [cause])].join(" ")
+)
 const logger = Layer.mergeAll(
-  Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)]),
+  Logger.layer([Logger.withConsoleError(brief)]),
   Layer.succeed(References.MinimumLogLevel, "Warn")
 )
 
