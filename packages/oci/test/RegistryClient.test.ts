@@ -248,7 +248,7 @@ describe("a failed fetch", () => {
   it.effect.each([
     ["a port where nobody listens", "127.0.0.1:1"],
     ["no address", "registry.example.com:99999"]
-  ])("for %s is Unreachable", ([, registry]) =>
+  ] as const)("for %s is Unreachable", ([, registry]) =>
     Effect.gen(function* () {
       const ref = new OriginRef({ registry: Registry.make(registry), repository, digest })
       const error = yield* Effect.flip(download(ref)).pipe(Effect.provide(client()))
@@ -285,16 +285,21 @@ describe("waiting", () => {
     })
   )
 
-  it.effect("for the body of an error ends, and the error is told", () =>
+  it.effect("for the body of an error ends after 10 seconds, and the error is told", () =>
     Effect.gen(function* () {
-      const asked = yield* Deferred.make<void>()
-      const origin = yield* serve((_, response) => {
-        response.writeHead(404).write("{", () => Deferred.doneUnsafe(asked, Effect.void))
-      })
-      const fiber = yield* Effect.forkChild(failure(origin), { startImmediately: true })
-      yield* Deferred.await(asked)
-      // The response is on its way, and its timers are not set before it is here.
-      while (fiber.pollUnsafe() === undefined) yield* Effect.andThen(TestClock.adjust("1 seconds"), nextTurn)
+      const endless = new ReadableStream({ start: (controller) => controller.enqueue(blob) })
+      const { http } = scripted(() => new Response(endless, { status: 404 }))
+      const ref = new OriginRef({ registry: Registry.make("registry.example.com"), repository, digest })
+      const fiber = yield* Effect.forkChild(
+        Effect.flip(download(ref)).pipe(
+          Effect.provide(RegistryClient.layer().pipe(Layer.provide([http, Credentials.layerNone])))
+        ),
+        { startImmediately: true }
+      )
+      yield* nextTurn
+      yield* TestClock.adjust("9999 millis")
+      assert.strictEqual(fiber.pollUnsafe(), undefined)
+      yield* TestClock.adjust("1 millis")
       assert.strictEqual((yield* Fiber.join(fiber)).reason, "NotFound")
     })
   )
@@ -858,14 +863,16 @@ describe("resolve", () => {
   )
 
   it.effect.each([
-    ["is not what it is said to be", { ...headers, "docker-content-digest": digest }, manifest],
-    ["is larger than 4 MiB", headers, "x".repeat(4 * 1024 * 1024 + 1)]
-  ])("refuses a manifest that %s", ([, onGet, body]) =>
+    ["is not what it is said to be", { ...headers, "docker-content-digest": digest }, manifest, "announced"],
+    ["is larger than 4 MiB", {}, "x".repeat(4 * 1024 * 1024 + 1), "over 4194304 bytes came"]
+  ] as const)("refuses a manifest that %s", ([, onGet, body, detail]) =>
     Effect.gen(function* () {
       const origin = yield* serve((request, response) =>
         request.method === "HEAD" ? reply(response, 405) : reply(response, 200, onGet, body)
       )
-      assert.strictEqual((yield* Effect.flip(resolveAt(origin))).reason, "Malformed")
+      const error = yield* Effect.flip(resolveAt(origin))
+      assert.strictEqual(error.reason, "Malformed")
+      assert.include(error.message, detail)
     })
   )
 })
