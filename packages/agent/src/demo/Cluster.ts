@@ -30,6 +30,8 @@ export interface Cluster {
   readonly stop: Effect.Effect<void>
   /** Ends a node's process at once. It has no outcome. */
   readonly kill: (nodeId: string) => Effect.Effect<void>
+  /** The node that was killed, if one was. */
+  readonly killed: Effect.Effect<NodeId | undefined>
   /** The node that ranks best for a digest. */
   readonly designated: (digest: Digest) => NodeId
   /** The pulls from the origin, by the nodes' own records, which are complete once they have stopped. */
@@ -73,7 +75,7 @@ export const start = Effect.fn("Cluster.start")(function* ({
 > {
   const processes = yield* Scope.fork(yield* Effect.scope, "parallel")
   const progress = new Map(starts.map(({ nodeId }) => [nodeId, starting(nodeId)]))
-  const killed = new Set<string>()
+  const killed = new Set<NodeId>()
   const pulls: Array<Pull> = []
   const transfers = new Map<Digest, number>()
   let events = 0
@@ -187,6 +189,7 @@ export const start = Effect.fn("Cluster.start")(function* ({
         },
         { discard: true }
       ),
+    killed: Effect.sync(() => killed.values().next().value),
     designated: (digest) => view.ranking(digest)[0] as NodeId,
     pulls: Effect.sync(() => [...pulls]),
     peerTransfers: Effect.sync(() => new Map(transfers))

@@ -83,10 +83,7 @@ const rollOut = Effect.fnUntraced(function* (
     onProgress: display.show,
     onLog: screen.print
   })
-  const victim = yield* Effect.forkScoped(
-    source._tag === "Embedded" && source.killPuller ? killPuller(origin, cluster) : Effect.succeed(undefined),
-    { startImmediately: true }
-  )
+  if (source._tag === "Embedded" && source.killPuller) yield* killPuller(origin, cluster)
 
   yield* screen.print("all nodes serve; all ask for the image now")
   const askedAt = yield* Clock.currentTimeMillis
@@ -95,29 +92,29 @@ const rollOut = Effect.fnUntraced(function* (
   const secondsToLastNode = ((yield* Clock.currentTimeMillis) - askedAt) / 1000
   yield* display.end
   yield* cluster.stop
-  const killed = victim.pollUnsafe()
   return {
     outcomes,
     secondsToLastNode,
-    killed: killed !== undefined && killed._tag === "Success" ? killed.value : undefined,
+    killed: yield* cluster.killed,
     designated: cluster.designated,
     originPulls: yield* Option.getOrElse(origin.pulls, () => cluster.pulls),
     peerTransfers: yield* cluster.peerTransfers
   }
 })
 
-/** Waits until a node has half of the largest layer, and kills it. The origin sends the other half to nobody before. */
+/** Kills the node that pulls the largest layer once it has half of it. The origin keeps the other half back until then. */
 const killPuller = Effect.fnUntraced(function* ({ blobs, hold }: Origin.Origin, cluster: Cluster.Cluster) {
   const screen = yield* Screen
-  if (Option.isNone(hold) || Option.isNone(blobs)) return undefined
-  const [largest] = blobs.value.filter(({ kind }) => kind === "layer").sort((a, b) => b.size - a.size)
-  if (largest === undefined) return undefined
+  const layers = Option.getOrElse(blobs, () => []).filter(({ kind }) => kind === "layer")
+  const [largest] = layers.sort((a, b) => b.size - a.size)
+  if (Option.isNone(hold) || largest === undefined) return
   const { reached, release } = yield* hold.value(largest.digest)
-  const puller = NodeId.make(yield* reached)
-  yield* screen.print(`killing ${puller}, which has pulled half of the layer ${Report.shortDigest(largest.digest)}`)
-  yield* cluster.kill(puller)
-  yield* release
-  return puller
+  yield* Effect.gen(function* () {
+    const puller = yield* reached
+    yield* screen.print(`killing ${puller}, which has half of the layer ${Report.shortDigest(largest.digest)}`)
+    yield* cluster.kill(puller)
+    yield* release
+  }).pipe(Effect.forkScoped)
 })
 
 /** How often a terminal is redrawn. */
