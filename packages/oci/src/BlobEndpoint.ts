@@ -189,7 +189,7 @@ const makeHandler = Effect.fnUntraced(function* (options: Options) {
       {
         status: Option.isSome(part) ? 206 : 200,
         headers: { ...headers, ...contentRange, "content-length": `${length}` },
-        body: blob.value.stream
+        body: blob.value
       },
       stallTimeout
     )

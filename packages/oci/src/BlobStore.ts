@@ -31,8 +31,15 @@ export class BlobWriteError extends Schema.TaggedError<BlobWriteError>("@gantry/
 export interface Blob {
   /** Of the whole blob, in bytes. */
   readonly size: number
-  /** The bytes asked for; fails where the file ends before them. */
+  /** The bytes asked for, each piece in memory of its own. Fails where the blob ends before them. */
   readonly stream: Stream.Stream<Uint8Array, Store.StoreError>
+  /**
+   * The same, many times cheaper: all pieces come in one buffer, one after the
+   * other, so that none may be kept beyond its turn.
+   */
+  readonly runForEach: <E, R>(
+    use: (piece: Uint8Array) => Effect.Effect<void, E, R>
+  ) => Effect.Effect<void, Store.StoreError | E, R>
 }
 
 /** A part of a blob: `length` bytes from `offset`. */
@@ -169,14 +176,15 @@ export const layerMemory = (blobs: Iterable<Uint8Array> = []): Layer.Layer<BlobS
           const cause = new RangeError(`bytes ${offset} to ${offset + length} of ${bytes.length}`)
           return yield* new Store.StoreError({ reason: "Failed", digest, cause })
         }
-        return Option.some({ size: bytes.length, stream: Stream.succeed(bytes.subarray(offset, offset + length)) })
+        const part = bytes.subarray(offset, offset + length)
+        return Option.some<Blob>({ size: bytes.length, stream: Stream.succeed(part), runForEach: (use) => use(part) })
       })
 
       const writer = (digest: Digest, options?: { readonly maxSize?: number | undefined }) =>
         Effect.sync(() => {
           const chunks: Array<Uint8Array> = []
           return makeWriter(digest, options?.maxSize, {
-            write: (chunk) => Effect.sync(() => void chunks.push(chunk.slice())),
+            write: (chunk) => Effect.sync(() => void chunks.push(Buffer.from(chunk))),
             clear: Effect.sync(() => void chunks.splice(0)),
             publish: () => Effect.sync(() => void held.set(digest, Buffer.concat(chunks)))
           })

@@ -18,7 +18,15 @@ import type { PlatformError } from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import { BlobStore, BlobWriteError, type ByteRange, type Descriptor, layerStore, makeWriter } from "./BlobStore.ts"
+import {
+  type Blob,
+  BlobStore,
+  BlobWriteError,
+  type ByteRange,
+  type Descriptor,
+  layerStore,
+  makeWriter
+} from "./BlobStore.ts"
 
 /**
  * Why a directory does not serve as a layout. `Unreachable`: it cannot be made,
@@ -46,7 +54,7 @@ export interface Options {
 }
 
 /** How many bytes are read at once. */
-const chunkSize = 128 * 1024
+const pieceSize = 256 * 1024
 
 /** How many blobs of unknown content are hashed at once; bounds open files and memory. */
 const concurrentExaminations = 16
@@ -210,28 +218,47 @@ const make = Effect.fnUntraced(function* ({ directory }: Options) {
       })
     })
 
-  const read = (file: FileSystem.File, digest: Digest, { length, offset }: ByteRange) =>
+  /** Reads into the memory that it is given for each piece. */
+  const read = (
+    file: FileSystem.File,
+    digest: Digest,
+    { length, offset }: ByteRange,
+    memory: (size: number) => Uint8Array
+  ) =>
     Stream.unfold(
       offset,
       Effect.fnUntraced(function* (position) {
         const remaining = offset + length - position
         if (remaining === 0) return undefined
-        const chunk = yield* file
-          .readAlloc(Math.min(chunkSize, remaining), { position: BigInt(position) })
-          .pipe(Effect.mapError(storeError(digest)))
-        if (Option.isSome(chunk)) return [chunk.value, position + chunk.value.length] as const
+        const piece = memory(Math.min(pieceSize, remaining))
+        const size = yield* Effect.mapError(file.read(piece, { position: BigInt(position) }), storeError(digest))
+        if (size > 0) return [piece.subarray(0, size), position + size] as const
         const cause = new RangeError(`the file ends at ${position}, ${remaining} bytes early`)
         return yield* new StoreError({ reason: "Failed", digest, cause })
       })
     )
+
+  const blobOf = (file: FileSystem.File, digest: Digest, size: number, range: ByteRange): Blob => ({
+    size,
+    stream: read(file, digest, range, Buffer.allocUnsafeSlow),
+    runForEach: (use) =>
+      Effect.suspend(() => {
+        const buffer = Buffer.allocUnsafeSlow(Math.min(pieceSize, range.length))
+        return Stream.runForEach(
+          read(file, digest, range, (size) => buffer.subarray(0, size)),
+          use
+        )
+      })
+  })
 
   const rehash = Effect.fnUntraced(function* (digest: Digest) {
     const known = verdicts.get(digest)
     const file = yield* fs.open(blobFile(digest), { flag: "r" })
     const before = yield* file.stat
     const hash = createHash("sha256")
-    yield* Stream.runForEach(read(file, digest, { offset: 0, length: Number(before.size) }), (chunk) =>
-      Effect.sync(() => hash.update(chunk))
+    const size = Number(before.size)
+    yield* blobOf(file, digest, size, { offset: 0, length: size }).runForEach((piece) =>
+      Effect.sync(() => void hash.update(piece))
     )
     const whole = hash.digest("hex") === digestHex(digest)
     const stamp = stampOf(yield* file.stat)
@@ -279,7 +306,7 @@ const make = Effect.fnUntraced(function* ({ directory }: Options) {
       const cause = new RangeError(`bytes ${offset} to ${offset + length} of ${size}`)
       return yield* new StoreError({ reason: "Failed", digest, cause })
     }
-    return Option.some({ size, stream: read(file, digest, { offset, length }) })
+    return Option.some(blobOf(file, digest, size, { offset, length }))
   })
   const open = (digest: Digest, range?: ByteRange) => answer(digest, Option.none(), openWhole(digest, range))
 

@@ -301,8 +301,7 @@ describe("ImageLayout", () => {
           open: (path, options) =>
             Effect.map(real.open(path, options), (file) =>
               replaceIn(file, {
-                readAlloc: (size, at) =>
-                  Effect.all([reading.open, disk.await]).pipe(Effect.andThen(file.readAlloc(size, at)))
+                read: (buffer, at) => Effect.all([reading.open, disk.await]).pipe(Effect.andThen(file.read(buffer, at)))
               })
             )
         }))

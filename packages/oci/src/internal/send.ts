@@ -6,10 +6,11 @@
  */
 
 import type { ServerResponse } from "node:http"
+import type { StoreError } from "@gantry/coord/Store"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
+import type { Blob } from "../BlobStore.ts"
 
 /** `Stalled`: nothing went out for too long. `Closed`: the client went away. */
 export class SendError extends Schema.TaggedError<SendError>("@gantry/oci/SendError")("SendError", {
@@ -37,41 +38,32 @@ const flushed = (response: ServerResponse, write: (done: (error?: Error | null) 
   })
 
 /** What to send. */
-export interface Message<E> {
+export interface Message {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
-  readonly body: Stream.Stream<Uint8Array, E>
+  readonly body: Blob
 }
 
 /**
- * Sends the message to its end; `stallTimeout` bounds what one piece takes to
- * come from the body or to go out. After a failure the connection is gone, so
- * that the client cannot take a part for the whole.
+ * Sends the message to its end; a piece of it may take `stallTimeout` to go
+ * out. After a failure the connection is gone, so that the client cannot take
+ * a part for the whole.
  */
-export const send = <E>(
+export const send = (
   response: ServerResponse,
-  { body, headers, status }: Message<E>,
+  { body, headers, status }: Message,
   stallTimeout: Duration.Duration
-): Effect.Effect<void, E | SendError> => {
-  const stalled = (what: string) =>
-    Effect.fail(new SendError({ reason: "Stalled", detail: `${what} for ${Duration.format(stallTimeout)}` }))
-  const write = (write: (done: (error?: Error | null) => void) => void) =>
+): Effect.Effect<void, StoreError | SendError> => {
+  const detail = `the client read nothing for ${Duration.format(stallTimeout)}`
+  const inTime = (write: (done: (error?: Error | null) => void) => void) =>
     Effect.timeoutOrElse(flushed(response, write), {
       duration: stallTimeout,
-      orElse: () => stalled("the client read nothing")
+      orElse: () => Effect.fail(new SendError({ reason: "Stalled", detail }))
     })
 
   return Effect.sync(() => response.writeHead(status, headers)).pipe(
-    Effect.andThen(
-      body.pipe(
-        Stream.timeoutOrElse({
-          duration: stallTimeout,
-          orElse: () => Stream.fromEffect(stalled("the store gave nothing"))
-        }),
-        Stream.runForEach((chunk) => write((done) => response.write(chunk, done)))
-      )
-    ),
-    Effect.andThen(write((done) => response.end(done))),
+    Effect.andThen(body.runForEach((piece) => inTime((done) => response.write(piece, done)))),
+    Effect.andThen(inTime((done) => response.end(done))),
     Effect.onError(() => Effect.sync(() => response.destroy()))
   )
 }

@@ -1,3 +1,4 @@
+import { assert } from "@effect/vitest"
 import { BlobStore } from "@gantry/oci"
 import type { Digest } from "@gantry/protocol"
 import { Effect, Option, Stream } from "effect"
@@ -13,13 +14,18 @@ export const bytesOf = (seed: number, length: number): Uint8Array => {
   return bytes
 }
 
-/** What a blob store gives for a digest, whole or in part. */
+/** The digest of what a blob store gives for a digest, whole or in part, and in either way. */
 export const readBlob = (digest: Digest, range?: BlobStore.ByteRange) =>
   Effect.gen(function* () {
     const store = yield* BlobStore.BlobStore
     const blob = yield* store.open(digest, range)
     if (Option.isNone(blob)) return Option.none()
-    return Option.some(Buffer.concat(yield* Stream.runCollect(blob.value.stream)))
+    const streamed = Buffer.concat(yield* Stream.runCollect(blob.value.stream))
+    const pieces: Array<Uint8Array> = []
+    yield* blob.value.runForEach((piece) => Effect.sync(() => void pieces.push(Buffer.from(piece))))
+    const given = BlobStore.digestOf(streamed)
+    assert.strictEqual(BlobStore.digestOf(Buffer.concat(pieces)), given)
+    return Option.some(given)
   }).pipe(Effect.scoped)
 
 /** Puts bytes into the store under their own digest, in pieces. */
