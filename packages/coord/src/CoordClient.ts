@@ -3,6 +3,7 @@
  */
 import {
   type Digest,
+  describeCause,
   type FrameError,
   type MalformedEnvelope,
   type Message,
@@ -64,7 +65,7 @@ export class CoordClientError extends Schema.TaggedError<CoordClientError>("@gan
   }
 ) {
   override get message(): string {
-    const why = this.cause instanceof Error ? `: ${this.cause.message}` : ""
+    const why = this.cause === undefined ? "" : `: ${describeCause(this.cause)}`
     return `${this.reason} (${this.phase}) calling node ${this.target}${why}`
   }
 }

@@ -1,7 +1,7 @@
 /**
  * What this node has.
  */
-import { Digest } from "@gantry/protocol"
+import { Digest, describeCause } from "@gantry/protocol"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -18,8 +18,7 @@ export class StoreError extends Schema.TaggedError<StoreError>("@gantry/coord/St
 }) {
   override get message(): string {
     const what = this.reason === "Unavailable" ? "the store cannot be reached" : "the store failed"
-    const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
-    return `${what}, asked for ${this.digest}: ${why}`
+    return `${what}, asked for ${this.digest}: ${describeCause(this.cause)}`
   }
 }
 

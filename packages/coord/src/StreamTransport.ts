@@ -1,7 +1,7 @@
 /**
  * Streams between peers, whatever carries them.
  */
-import { PeerId } from "@gantry/protocol"
+import { describeCause, PeerId } from "@gantry/protocol"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
@@ -16,10 +16,9 @@ export class OpenError extends Schema.TaggedError<OpenError>("@gantry/coord/Open
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
     return this.reason === "Unreachable"
-      ? `cannot reach peer ${this.peerId}: ${why}`
-      : `peer ${this.peerId} does not speak the protocol: ${why}`
+      ? `cannot reach peer ${this.peerId}: ${describeCause(this.cause)}`
+      : `peer ${this.peerId} does not speak the protocol: ${describeCause(this.cause)}`
   }
 }
 
@@ -29,12 +28,17 @@ export class StreamError extends Schema.TaggedError<StreamError>("@gantry/coord/
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
-    return this.reason === "Reset" ? `the stream was reset: ${why}` : `the stream is closed: ${why}`
+    return this.reason === "Reset"
+      ? `the stream was reset: ${describeCause(this.cause)}`
+      : `the stream is closed: ${describeCause(this.cause)}`
   }
 }
 
-/** A stream of bytes to and from one peer. Whoever holds it ends it, with `close` or `reset`. */
+/**
+ * A stream of bytes to and from one peer. Whoever holds it ends it, with
+ * `close` or `reset`; after that it reads and writes no more. The end of the
+ * transport's scope resets what is left.
+ */
 export interface DuplexStream {
   readonly remotePeer: PeerId
   /** The next bytes, never empty; none once the peer has ended its side. */

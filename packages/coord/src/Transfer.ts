@@ -1,7 +1,7 @@
 /**
  * Brings blobs from peers that have them into this node's store.
  */
-import { type ContentKind, Digest, type Member, NodeId } from "@gantry/protocol"
+import { type ContentKind, Digest, describeCause, type Member, NodeId } from "@gantry/protocol"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
@@ -24,8 +24,7 @@ export class TransferError extends Schema.TaggedError<TransferError>("@gantry/co
 }) {
   override get message(): string {
     if (this.reason === "Store") {
-      const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
-      return `the store could not take ${this.digest}: ${why}`
+      return `the store could not take ${this.digest}: ${describeCause(this.cause)}`
     }
     const tried = this.attempts.map(({ detail, holder, problem }) => `${holder}: ${problem} (${detail})`)
     return `no peer delivered ${this.digest}: ${tried.join("; ") || "none was asked"}`

@@ -7,6 +7,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { ContentKind } from "./ContentKind.ts"
+import { describeCause } from "./describeCause.ts"
 import type { FailureClass } from "./FailureClass.ts"
 import * as Wire from "./internal/gen/gantry/coord/v1/coord_pb.ts"
 import { AlreadyPulling, RecentlyFailed, Started, Unspecified, type Verdict } from "./PleasePull.ts"
@@ -42,7 +43,7 @@ export class MalformedEnvelope extends Schema.TaggedError<MalformedEnvelope>("@g
   { cause: Schema.Defect() }
 ) {
   override get message(): string {
-    return `not a coordination envelope: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
+    return `not a coordination envelope: ${describeCause(this.cause)}`
   }
 }
 
@@ -72,7 +73,7 @@ const goZeroSeconds = -62_135_596_800n
 const timestampFromWire = (wire: WireTimestamp | undefined): Option.Option<Timestamp> =>
   wire === undefined || (wire.seconds === goZeroSeconds && wire.nanos === 0)
     ? Option.none()
-    : Option.some(Timestamp.make(wire.seconds * nanosPerSecond + BigInt(wire.nanos)))
+    : Timestamp.makeOption(wire.seconds * nanosPerSecond + BigInt(wire.nanos))
 
 const timestampToWire = (timestamp: Option.Option<Timestamp>) => {
   if (Option.isNone(timestamp)) return {}

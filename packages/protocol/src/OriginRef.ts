@@ -3,12 +3,13 @@
  * grammar of OCI references before anything is asked of them (protocol,
  * section 9).
  */
+import { isIPv6 } from "node:net"
 import * as Schema from "effect/Schema"
 import { Digest } from "./Digest.ts"
 
-const domainComponent = "(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]{0,61}[a-zA-Z0-9])"
+const domainComponent = "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 const registryPattern = new RegExp(
-  `^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[0-9a-fA-F:]{2,45}\\])(?::[0-9]{1,5})?$`
+  `^(?:${domainComponent}(?:\\.${domainComponent})*|\\[(?<ipv6>[0-9a-fA-F:]+)\\])(?::(?<port>[0-9]{1,5}))?$`
 )
 const pathComponent = "[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*"
 const repositoryPattern = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`)
@@ -19,27 +20,32 @@ const maxRegistryLength = 259
 /** The limit that the OCI distribution specification recommends for registry and repository together. */
 const maxRepositoryLength = 255
 
+const maxPort = 65_535
+
+/** Whether text that a peer sent names a registry. */
+export const isRegistry = (text: string): text is Registry => {
+  if (text.length > maxRegistryLength) return false
+  const groups = registryPattern.exec(text)?.groups
+  if (groups === undefined) return false
+  const { ipv6, port } = groups
+  return (ipv6 === undefined || isIPv6(ipv6)) && (port === undefined || Number(port) <= maxPort)
+}
+
+/** Whether text that a peer sent names a repository. */
+export const isRepository = (text: string): text is Repository =>
+  text.length <= maxRepositoryLength && repositoryPattern.test(text)
+
 /** A registry: a host name or address with an optional port, for example `registry.example.com:5000`. */
 export const Registry = Schema.String.check(
-  Schema.isMaxLength(maxRegistryLength),
-  Schema.isPattern(registryPattern)
+  Schema.makeFilter((text: string) => isRegistry(text), { expected: "<host> or <host>:<port>" })
 ).pipe(Schema.brand("Registry"))
 export type Registry = typeof Registry.Type
 
 /** A repository within a registry, for example `library/nginx`. */
 export const Repository = Schema.String.check(
-  Schema.isMaxLength(maxRepositoryLength),
-  Schema.isPattern(repositoryPattern)
+  Schema.makeFilter((text: string) => isRepository(text), { expected: "the name of an OCI repository" })
 ).pipe(Schema.brand("Repository"))
 export type Repository = typeof Repository.Type
-
-/** Whether text that a peer sent names a registry. */
-export const isRegistry = (text: string): text is Registry =>
-  text.length <= maxRegistryLength && registryPattern.test(text)
-
-/** Whether text that a peer sent names a repository. */
-export const isRepository = (text: string): text is Repository =>
-  text.length <= maxRepositoryLength && repositoryPattern.test(text)
 
 /** One digest of one repository of one registry. */
 export class OriginRef extends Schema.Class<OriginRef>("@gantry/protocol/OriginRef")({

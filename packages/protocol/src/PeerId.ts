@@ -13,20 +13,30 @@ import * as Multihash from "multiformats/hashes/digest"
 /** The multicodec code of `libp2p-key`, the only content a peer id may name. */
 const libp2pKeyCode = 0x72
 
+/** Multicodec codes of the two multihashes that libp2p uses for peer ids. */
+const identityCode = 0x00
+const sha256Code = 0x12
+
 /** Generous for every key type: an Ed25519 id has 52 characters, an inlined RSA key under 800. */
 const maxTextLength = 1024
 
 const cidDecoder = base32.decoder.or(base36.decoder).or(base58btc.decoder)
 
-const multihashOf = (text: string): Uint8Array => {
+/** A hash of a key, or a key so short that it stands for itself: protobuf with a type and as many bytes as it says. */
+const namesKey = ({ code, digest, size }: Multihash.Digest<number, number>): boolean => {
+  if (code === sha256Code) return size === 32
+  return code === identityCode && digest[0] === 0x08 && digest[2] === 0x12 && digest[3] === size - 4 && size > 4
+}
+
+const multihashOf = (text: string): Multihash.Digest<number, number> => {
   if (text.startsWith("Qm") || text.startsWith("1")) {
-    return Multihash.decode(base58btc.decode(`z${text}`)).bytes
+    return Multihash.decode(base58btc.decode(`z${text}`))
   }
   const cid = CID.parse(text, cidDecoder)
   if (cid.version !== 1 || cid.code !== libp2pKeyCode) {
     throw new Error("not a libp2p key")
   }
-  return cid.multihash.bytes
+  return cid.multihash
 }
 
 /**
@@ -37,7 +47,8 @@ const multihashOf = (text: string): Uint8Array => {
 export const parsePeerId = (text: string): Option.Option<PeerId> => {
   if (text.length > maxTextLength) return Option.none()
   try {
-    return Option.some(base58btc.encode(multihashOf(text)).slice(1) as PeerId)
+    const multihash = multihashOf(text)
+    return namesKey(multihash) ? Option.some(base58btc.encode(multihash.bytes).slice(1) as PeerId) : Option.none()
   } catch {
     return Option.none()
   }

@@ -52,6 +52,8 @@ describe("Registry", () => {
     ["a port that is empty", "registry:"],
     ["a port that is no number", "registry:http"],
     ["a port of six digits", "registry:123456"],
+    ["a port that does not exist", "registry:65536"],
+    ["brackets around what is no IPv6 address", "[::::::]"],
     ["a negative port", "registry:-1"],
     ["two ports", "registry:1:2"],
     ["a port alone", ":5000"],

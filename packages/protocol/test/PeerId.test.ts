@@ -12,6 +12,7 @@ const hashed = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"
 
 const multihash = (peerId: string) => base58btc.decode(`z${peerId}`)
 const cid = (peerId: string, codec = 0x72) => Uint8Array.from([0x01, codec, ...multihash(peerId)])
+const encoded = (bytes: Uint8Array) => base58btc.encode(bytes).slice(1)
 const canonical = (peerId: string) => Option.some(peerId)
 
 describe("PeerId", () => {
@@ -47,6 +48,12 @@ describe("PeerId", () => {
     ["a CID in a base that peer ids do not come in", base16.encode(cid(ed25519))],
     ["a cut CID", base32.encode(cid(ed25519).slice(0, -1))],
     ["a CID with bytes behind it", base32.encode(Uint8Array.from([...cid(ed25519), 0]))],
+    ["an empty identity", "11"],
+    ["an identity that is no key", "15W"],
+    [
+      "an identity that says another length than it has",
+      encoded(Uint8Array.of(0x00, 0x05, 0x08, 0x01, 0x12, 0x20, 0x00))
+    ],
     ["a prefix without a CID", "bafz"],
     ["text outside ASCII", "12D3KooWé"],
     ["a megabyte of base58", `1${"z".repeat(1_048_576)}`],
