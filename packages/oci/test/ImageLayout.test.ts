@@ -175,6 +175,29 @@ describe("ImageLayout", () => {
       }).pipe(provideNode)
     )
 
+    it.effect("gives the disk back at a restart, and when a writer is given up", () =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const directory = yield* temporaryDirectory
+        const sizes = Effect.gen(function* () {
+          const names = yield* fs.readDirectory(`${directory}/.gantry-tmp`, { recursive: true })
+          const infos = yield* Effect.forEach(names, (name) => fs.stat(`${directory}/.gantry-tmp/${name}`))
+          return infos.filter(({ type }) => type === "File").map(({ size }) => Number(size))
+        })
+        yield* Effect.gen(function* () {
+          const store = yield* BlobStore.BlobStore
+          const scope = yield* Scope.make()
+          const writer = yield* Scope.provide(store.writer(digest), scope)
+          yield* writer.append(bytes)
+          assert.deepStrictEqual(yield* sizes, [bytes.length])
+          yield* writer.restart
+          assert.deepStrictEqual(yield* sizes, [0])
+          yield* Scope.close(scope, Exit.void)
+          assert.deepStrictEqual(yield* sizes, [])
+        }).pipe(inLayout(directory))
+      }).pipe(provideNode)
+    )
+
     it.effect("tells a full disk, keeps nothing, and goes on where a failed write began", () =>
       Effect.gen(function* () {
         const directory = yield* temporaryDirectory
@@ -199,7 +222,10 @@ describe("ImageLayout", () => {
           assert.strictEqual(yield* writer.offset, 0)
           full = false
           yield* writer.append(bytes)
+          full = true
+          yield* Effect.flip(writer.append(bytes))
           yield* writer.commit
+          assert.deepStrictEqual(yield* store.size(digest), Option.some(bytes.length))
           assert.isTrue(yield* store.verify(digest))
         }).pipe(Effect.scoped, inLayout(directory, filling))
         assert.deepStrictEqual(yield* list(`${directory}/.gantry-tmp`), [])
@@ -320,6 +346,29 @@ describe("ImageLayout", () => {
           yield* disk.open
           assert.isTrue(yield* has(digest))
         }).pipe(inLayout(directory, slow))
+      }).pipe(provideNode)
+    )
+
+    it.effect("does not go by what a file was while it is being hashed again", () =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const directory = yield* temporaryDirectory
+        const reading = yield* Latch.make()
+        const stuck = layerFileSystem((real) => ({
+          open: (path, options) =>
+            Effect.map(real.open(path, options), (file) =>
+              replaceIn(file, { read: () => Effect.andThen(reading.open, Effect.never) })
+            )
+        }))
+        yield* Effect.gen(function* () {
+          yield* putBlob(bytes)
+          assert.isTrue(yield* has(digest))
+          yield* fs.truncate(blobFile(directory, digest), 299_999)
+          const asking = yield* Effect.forkChild(has(digest))
+          yield* reading.await
+          yield* TestClock.adjust("50 millis")
+          assert.isFalse(yield* Fiber.join(asking))
+        }).pipe(inLayout(directory, stuck))
       }).pipe(provideNode)
     )
 

@@ -376,6 +376,7 @@ describe("PeerTransfer", () => {
         })
         const error = yield* Effect.flip(fetch([announcing.member, endless.member]))
         assert.deepStrictEqual(problems(error), ["announcing WrongBytes", "endless WrongBytes"])
+        assert.include(error.attempts[0]?.detail, "offers 500001 bytes")
         const unknown = yield* Effect.flip(
           fetch([endless.member], { digest: BlobStore.digestOf(long), size: undefined })
         )

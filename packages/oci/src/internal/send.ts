@@ -22,20 +22,15 @@ export class SendError extends Schema.TaggedError<SendError>("@gantry/oci/SendEr
   }
 }
 
-/** Waits until what `write` writes has been flushed. */
-const flushed = (response: ServerResponse, write: (done: (error?: Error | null) => void) => void) =>
-  Effect.callback<void, SendError>((resume) => {
-    const settle = (error?: Error | null) => {
-      response.off("close", closed)
-      const detail = error?.message ?? ""
-      resume(error ? Effect.fail(new SendError({ reason: "Closed", detail })) : Effect.void)
-    }
-    const closed = () => settle(new Error("the client closed the connection"))
-    if (response.destroyed) return closed()
-    response.once("close", closed)
-    write(settle)
-    return Effect.sync(() => response.off("close", closed))
-  })
+type Write = (done: (error?: Error | null) => void) => void
+
+/** Waits until what is written has been flushed. When the client goes away the platform interrupts this. */
+const flushed = (write: Write) =>
+  Effect.callback<void, SendError>((resume) =>
+    write((error) =>
+      resume(error ? Effect.fail(new SendError({ reason: "Closed", detail: error.message })) : Effect.void)
+    )
+  )
 
 /** What to send. */
 export interface Message {
@@ -55,8 +50,8 @@ export const send = (
   stallTimeout: Duration.Duration
 ): Effect.Effect<void, StoreError | SendError> => {
   const detail = `the client read nothing for ${Duration.format(stallTimeout)}`
-  const inTime = (write: (done: (error?: Error | null) => void) => void) =>
-    Effect.timeoutOrElse(flushed(response, write), {
+  const inTime = (write: Write) =>
+    Effect.timeoutOrElse(flushed(write), {
       duration: stallTimeout,
       orElse: () => Effect.fail(new SendError({ reason: "Stalled", detail }))
     })
