@@ -4,7 +4,19 @@ import type { StreamTransport } from "@gantry/coord"
 import { Identity } from "@gantry/libp2p"
 import { Deferred, Effect, Exit, Fiber, Latch, Layer, Option, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { bytes, echo, eventually, listen, readAll, serve, startNode, startWire, streamsOf, text } from "./support.ts"
+import {
+  bytes,
+  echo,
+  eventually,
+  listen,
+  readAll,
+  serve,
+  startNode,
+  startWire,
+  streamsOf,
+  text,
+  turns
+} from "./support.ts"
 
 type Duplex = StreamTransport.DuplexStream
 
@@ -195,6 +207,8 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
       yield* eventually(() => silent.sockets.size === 1)
       yield* TestClock.adjust("2 seconds")
       assert.deepStrictEqual(yield* Fiber.join(opening), Option.none())
+      yield* turns(3)
+      assert.deepStrictEqual(client.host.node.getDialQueue(), [])
       yield* eventually(() => silent.sockets.size === 0)
     })
   )
@@ -215,14 +229,25 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
     Effect.gen(function* () {
       const { client, open, server } = yield* pair(echo)
       yield* Effect.scoped(open)
-      for (let turns = 0; turns < 40; turns++) {
+      for (let attempt = 0; attempt < 40; attempt++) {
         const opening = yield* Effect.forkChild(Effect.scoped(Effect.andThen(open, Effect.never)))
-        let turn = 0
-        yield* eventually(() => turn++ >= turns / 4)
+        yield* turns(attempt / 4)
         yield* Fiber.interrupt(opening)
       }
       yield* eventually(() => streamsOf(client).length === 0 && streamsOf(server).length === 0)
       assert.strictEqual(client.host.node.getConnections().length, 1)
+    })
+  )
+
+  it.effect("resets a stream that opens although its opening was interrupted", () =>
+    Effect.gen(function* () {
+      const { client, open, server } = yield* pair(echo)
+      yield* Effect.scoped(open)
+      const opening = yield* Effect.forkChild(Effect.scoped(Effect.andThen(open, Effect.never)))
+      // js-libp2p notes that the peer speaks the protocol right before it hands out the stream.
+      client.host.node.addEventListener("peer:update", () => opening.interruptUnsafe(), { once: true })
+      assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(opening)))
+      yield* eventually(() => streamsOf(client).length === 0 && streamsOf(server).length === 0)
     })
   )
 
@@ -424,6 +449,8 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
         yield* eventually(() => streamsOf(client).length > 0)
         yield* TestClock.adjust("2 seconds")
         assert.deepStrictEqual(yield* Fiber.join(opening), Option.none())
+        yield* turns(3)
+        assert.strictEqual(streamsOf(client).length, 0)
       }
       yield* Effect.scoped(client.transport.open(server.address, protocol))
       assert.notStrictEqual(dead?.status, "open")

@@ -45,6 +45,12 @@ export const eventually = (isMet: () => boolean): Effect.Effect<void> =>
     while (!isMet()) await setImmediate()
   })
 
+/** Lets so many turns of the event loop go by. */
+export const turns = (count: number): Effect.Effect<void> =>
+  Effect.promise(async () => {
+    for (let turn = 0; turn < count; turn++) await setImmediate()
+  })
+
 /** Streams that a node has open, of all its connections. */
 export const streamsOf = (node: Node) => node.host.node.getConnections().flatMap(({ streams }) => streams)
 

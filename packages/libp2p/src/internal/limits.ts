@@ -29,13 +29,13 @@ export const backlog = 4_096
  * How long an inbound connection may take to become secure. A handshake takes
  * milliseconds, but hundreds of them at once on a busy machine take seconds.
  */
-export const upgradeMillis = 10_000
+export const upgradeMillis = 15_000
 
 /**
  * How long one address may take to connect, for callers without a deadline of
  * their own; then the next address has its turn.
  */
-export const addressDialMillis = 10_000
+export const addressDialMillis = 15_000
 
 /** Dials at once. Those to dead peers hold their places until a deadline: live peers must not wait for them. */
 export const maxParallelDials = 256
