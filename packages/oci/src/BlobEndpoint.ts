@@ -7,7 +7,7 @@ import * as Http from "node:http"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
-import { type Digest, isDigest, isRepository } from "@gantry/protocol"
+import { type Digest, describeCause, isDigest, isRepository } from "@gantry/protocol"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -32,8 +32,7 @@ export class BlobEndpointError extends Schema.TaggedError<BlobEndpointError>("@g
   { address: Schema.String, cause: Schema.Defect() }
 ) {
   override get message(): string {
-    const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
-    return `cannot hand out blobs at ${this.address}: ${why}`
+    return `cannot hand out blobs at ${this.address}: ${describeCause(this.cause)}`
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
 import { Transfer, type TransferAttempt, TransferError, type TransferRequest } from "@gantry/coord/Transfer"
-import { isRegistry, type Member, type NodeId } from "@gantry/protocol"
+import { describeCause, isRegistry, type Member, type NodeId } from "@gantry/protocol"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -73,8 +73,8 @@ interface Assembly {
   alone: boolean
 }
 
-const describe = ({ message, reason }: HttpClientError): string =>
-  "cause" in reason && reason.cause instanceof Error && reason.cause.message !== "" ? reason.cause.message : message
+const describe = (error: HttpClientError): string =>
+  describeCause("cause" in error.reason && error.reason.cause !== undefined ? error.reason.cause : error)
 
 const make = Effect.fnUntraced(function* (options: Options = {}) {
   const store = yield* BlobStore
