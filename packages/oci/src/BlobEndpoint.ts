@@ -7,6 +7,7 @@ import * as Http from "node:http"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
+import type { StoreError } from "@gantry/coord/Store"
 import { type Digest, describeCause, isDigest, isRepository } from "@gantry/protocol"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -16,11 +17,12 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { BlobStore, type ByteRange } from "./BlobStore.ts"
-import { send } from "./internal/send.ts"
+import { type SendError, send } from "./internal/send.ts"
 import * as Manifest from "./Manifest.ts"
 
 /** The header of every request between peers. */
@@ -71,7 +73,7 @@ const maxConcurrentReads = 4
 /** Connections at once, far more than slots: who is turned away has to be told so. */
 const maxConnections = 2048
 
-/** A request is a few hundred bytes; who takes longer to send them is cut off. On Node's clock, like all that it does before a request is one. */
+/** A request is a few hundred bytes; who takes longer to send them is cut off, by Node, before we see any of it. */
 const requestTimeoutMillis = 10_000
 
 /** The error codes of the distribution specification, and of its reference implementation. */
@@ -92,7 +94,28 @@ const refuse = (status: number, code: ErrorCode, message: string, headers: Recor
 
 const octetStream = "application/octet-stream"
 
+type Folder = "blobs" | "manifests"
+
 const target = /^\/v2\/([^?#]+)\/(blobs|manifests)\/([^/?#]+)$/
+
+/** What a request is for, or why that is refused. */
+const parse = (
+  request: HttpServerRequest.HttpServerRequest
+): Result.Result<{ readonly folder: Folder; readonly digest: Digest }, HttpServerResponse.HttpServerResponse> => {
+  if (request.method !== "GET" && request.method !== "HEAD") {
+    return Result.fail(refuse(405, "UNSUPPORTED", "blobs are only handed out", { allow: "GET, HEAD" }))
+  }
+  if (request.headers[mirrored.name] !== mirrored.value) {
+    return Result.fail(refuse(400, "DENIED", "only peers are served, who send Gantry-Mirrored: 1"))
+  }
+  const [, name = "", folder, digest = ""] = target.exec(request.url) ?? []
+  if (folder !== "blobs" && folder !== "manifests") {
+    return Result.fail(refuse(404, "UNSUPPORTED", "there are blobs and manifests"))
+  }
+  if (!isRepository(name)) return Result.fail(refuse(400, "NAME_INVALID", "that is no name of a repository"))
+  if (!isDigest(digest)) return Result.fail(refuse(400, "DIGEST_INVALID", "that is no sha256 digest"))
+  return Result.succeed({ folder, digest })
+}
 
 /** The one range that a header asks for. */
 const single = /^bytes=[ \t]*(\d*)-(\d*)[ \t]*$/i
@@ -135,7 +158,7 @@ const makeHandler = Effect.fnUntraced(function* (options: Options) {
     return Manifest.mediaTypeOf(Buffer.concat(yield* Stream.runCollect(blob.value.stream)))
   }, Effect.scoped)
 
-  const typeOf = (folder: keyof typeof slots, digest: Digest, size: number) =>
+  const typeOf = (folder: Folder, digest: Digest, size: number) =>
     folder === "blobs" || size > Manifest.maxBytes
       ? Effect.succeed(octetStream)
       : Effect.map(
@@ -144,18 +167,11 @@ const makeHandler = Effect.fnUntraced(function* (options: Options) {
         )
 
   const respond = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest) {
-    if (request.method !== "GET" && request.method !== "HEAD") {
-      return refuse(405, "UNSUPPORTED", "blobs are only handed out", { allow: "GET, HEAD" })
-    }
-    if (request.headers[mirrored.name] !== mirrored.value) {
-      return refuse(400, "DENIED", "only peers are served, who send Gantry-Mirrored: 1")
-    }
-    const [, name = "", folder, digest = ""] = target.exec(request.url) ?? []
-    if (folder !== "blobs" && folder !== "manifests") return refuse(404, "UNSUPPORTED", "there are blobs and manifests")
-    if (!isRepository(name)) return refuse(400, "NAME_INVALID", "that is no name of a repository")
-    if (!isDigest(digest)) return refuse(400, "DIGEST_INVALID", "that is no sha256 digest")
-
+    const asked = parse(request)
+    if (Result.isFailure(asked)) return asked.failure
+    const { digest, folder } = asked.success
     const unknown = refuse(404, folder === "blobs" ? "BLOB_UNKNOWN" : "MANIFEST_UNKNOWN", `${digest} is not here`)
+
     const found = yield* store.size(digest)
     if (Option.isNone(found)) return unknown
     const size = found.value
@@ -176,41 +192,36 @@ const makeHandler = Effect.fnUntraced(function* (options: Options) {
     if (!(yield* takeSlot(slots[folder]))) {
       return refuse(503, "TOOMANYREQUESTS", "as many are being served as can be", { "retry-after": "1" })
     }
-    const { length, offset } = Option.getOrElse(part, () => ({ offset: 0, length: size }))
-    const blob = yield* store.open(digest, { offset, length })
+    const blob = yield* store.open(digest, Option.getOrUndefined(part))
     if (Option.isNone(blob)) return unknown
 
-    const contentRange = Option.isSome(part)
-      ? { "content-range": `bytes ${offset}-${offset + length - 1}/${size}` }
-      : {}
-    yield* send(
-      NodeHttpServerRequest.toServerResponse(request) as Http.ServerResponse,
-      {
-        status: Option.isSome(part) ? 206 : 200,
-        headers: { ...headers, ...contentRange, "content-length": `${length}` },
-        body: blob.value
-      },
-      stallTimeout
-    )
+    const response = NodeHttpServerRequest.toServerResponse(request) as Http.ServerResponse
+    const message = Option.match(part, {
+      onNone: () => ({ status: 200, headers: { ...headers, "content-length": `${size}` } }),
+      onSome: ({ length, offset }) => ({
+        status: 206,
+        headers: {
+          ...headers,
+          "content-length": `${length}`,
+          "content-range": `bytes ${offset}-${offset + length - 1}/${size}`
+        }
+      })
+    })
+    yield* send(response, { ...message, body: blob.value }, stallTimeout)
     // Sent already, which the platform sees and lets be.
     return HttpServerResponse.empty()
   })
 
+  const explain = (error: StoreError | SendError) =>
+    error._tag === "StoreError" && error.reason === "Unavailable"
+      ? refuse(503, "UNAVAILABLE", "the store cannot be reached")
+      : refuse(500, "UNKNOWN", "the store failed")
+
   return (request: HttpServerRequest.HttpServerRequest) =>
     respond(request).pipe(
-      Effect.tapError((error) => {
-        const line = `${request.method} ${request.url}: ${error.message}`
-        return error._tag === "StoreError" ? Effect.logWarning(line) : Effect.logDebug(line)
-      }),
-      Effect.catchTags({
-        SendError: () => Effect.succeed(HttpServerResponse.empty()),
-        StoreError: ({ reason }) =>
-          Effect.succeed(
-            reason === "Unavailable"
-              ? refuse(503, "UNAVAILABLE", "the store cannot be reached")
-              : refuse(500, "UNKNOWN", "the store failed")
-          )
-      }),
+      Effect.tapErrorTag("StoreError", (error) => Effect.logWarning(error.message)),
+      Effect.tapErrorTag("SendError", (error) => Effect.logDebug(`${request.url}: ${error.message}`)),
+      Effect.catch((error) => Effect.succeed(explain(error))),
       Effect.interruptible
     )
 })
