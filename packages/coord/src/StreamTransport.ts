@@ -9,16 +9,23 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { PeerAddress } from "./PeerResolver.ts"
 
-/** `Unreachable`: no connection to the peer. `UnsupportedProtocol`: it is there, and does not speak the protocol. */
+/**
+ * `Unreachable`: no connection to the peer. `UnsupportedProtocol`: it is there,
+ * and does not speak the protocol. `Reset`: it is there, and ended the stream
+ * before that was open, as a peer at its stream limit may do.
+ */
 export class OpenError extends Schema.TaggedError<OpenError>("@gantry/coord/OpenError")("OpenError", {
-  reason: Schema.Literals(["Unreachable", "UnsupportedProtocol"]),
+  reason: Schema.Literals(["Unreachable", "UnsupportedProtocol", "Reset"]),
   peerId: PeerId,
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    return this.reason === "Unreachable"
-      ? `cannot reach peer ${this.peerId}: ${describeCause(this.cause)}`
-      : `peer ${this.peerId} does not speak the protocol: ${describeCause(this.cause)}`
+    const what = {
+      Unreachable: `cannot reach peer ${this.peerId}`,
+      UnsupportedProtocol: `peer ${this.peerId} does not speak the protocol`,
+      Reset: `peer ${this.peerId} reset the stream`
+    }[this.reason]
+    return `${what}: ${describeCause(this.cause)}`
   }
 }
 

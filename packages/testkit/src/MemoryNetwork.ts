@@ -210,7 +210,10 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
           yield* Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? near.close : near.reset))
           far.arrive()
           yield* Effect.onError(back, () => near.reset)
-          if (near.isFinished) return yield* unreachable("the connection was lost")
+          if (near.isFinished) {
+            const isLost = nodes.get(node.peerId) !== node || faults.down.has(node.peerId) || faults.down.has(peerId)
+            return yield* isLost ? unreachable("the connection was lost") : fail("Reset", "before it was open")
+          }
           return near
         })
       )
