@@ -108,6 +108,7 @@ describe("PeerTransfer", () => {
       const redirecting = yield* scriptedPeer("redirecting", (response, { url }) =>
         response.writeHead(307, { location: `http://${Option.getOrThrow(elsewhere.contentAddress)}${url}` }).end()
       )
+      const lured = yield* whole("lured")
       const error = yield* Effect.flip(
         fetch([
           absent,
@@ -116,7 +117,7 @@ describe("PeerTransfer", () => {
           redirecting.member,
           memberAt("dead", "127.0.0.1:1"),
           memberAt("unpublished", undefined),
-          memberAt("crooked", "127.0.0.1:1/../?"),
+          memberAt("crooked", `${Option.getOrThrow(lured.member.contentAddress)}/another/path?`),
           absent
         ])
       )
@@ -130,6 +131,7 @@ describe("PeerTransfer", () => {
         "unpublished Unreachable",
         "crooked Unreachable"
       ])
+      assert.strictEqual(yield* Queue.size(lured.requests), 0)
       assert.isFalse(yield* has)
     }).pipe(receiving())
   )
