@@ -6,6 +6,8 @@ export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   test: {
-    include: ["packages/*/test/**/*.test.ts"]
+    include: ["packages/*/test/**/*.test.ts"],
+    // Nothing waits for real time; a busy machine may still need some.
+    testTimeout: 30_000
   }
 })
