@@ -64,6 +64,9 @@ export class Host extends Context.Service<
   }
 >()("@gantry/libp2p/Host") {}
 
+/** Whether or not a peer speaks it, every peer answers to it. */
+const pingProtocol = "/ipfs/ping/1.0.0"
+
 /** As everywhere, a setting that is not positive is none. */
 const positive = (value: number | undefined, otherwise: number) =>
   value !== undefined && value > 0 ? value : otherwise
@@ -113,9 +116,9 @@ const create = (options: Options, identity: Identity["Service"]) => {
         Limits.maxConnectionsPerSecondPerHost
       ),
       maxIncomingPendingConnections: Limits.maxPendingConnections,
-      inboundUpgradeTimeout: Limits.upgradeMillis,
-      inboundStreamProtocolNegotiationTimeout: Limits.negotiationMillis,
-      addressDialTimeout: Limits.addressDialMillis,
+      inboundUpgradeTimeout: Limits.handshakeMillis,
+      inboundStreamProtocolNegotiationTimeout: Limits.handshakeMillis,
+      addressDialTimeout: Limits.handshakeMillis,
       maxParallelDials: Limits.maxParallelDials,
       maxDialQueueLength: Limits.maxDialQueueLength,
       maxPeerAddrsToDial: Limits.maxAddressesPerPeer
@@ -134,12 +137,18 @@ const create = (options: Options, identity: Identity["Service"]) => {
   })
 }
 
-/** What is under way in a connection still arrives. Closing one does not always notice that it is closed: its event does. */
-const closeConnection = (connection: Connection) =>
-  new Promise<unknown>((resolve) => {
-    connection.addEventListener("close", resolve)
-    connection.close().then(resolve, resolve)
-  })
+/**
+ * Closes a connection once the peer has answered, and so has taken what was
+ * sent to it before. A closed socket would lose what its peer has not read.
+ */
+const closeConnection = async (connection: Connection) => {
+  const farewell = { signal: AbortSignal.timeout(Limits.farewellMillis) }
+  const answered = connection.newStream(pingProtocol, farewell)
+  await answered.then((stream) => stream.abort(new Error("this node is leaving"))).catch(() => {})
+  // The promise does not always notice that the connection is closed; the event does.
+  const closed = new Promise((resolve) => connection.addEventListener("close", resolve))
+  if (connection.status === "open") await Promise.race([connection.close().catch(() => {}), closed])
+}
 
 /** Connections are closed first; the node by itself would cut off those that its listener took. */
 const stop = async (node: Libp2p) => {

@@ -1,8 +1,9 @@
 import { createHash, randomBytes } from "node:crypto"
+import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import type { StreamTransport } from "@gantry/coord"
 import { Identity } from "@gantry/libp2p"
-import { Deferred, Effect, Exit, Fiber, Latch, Layer, Option, Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, FileSystem, Latch, Layer, Option, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import {
   bytes,
@@ -167,6 +168,22 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
     })
   )
 
+  it.effect("does not connect to sockets in the file system, whatever addresses a peer gives", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const [client, server] = yield* Effect.all([startNode(), startNode()])
+      let count = 0
+      const local = yield* listen(() => void count++, `${yield* fs.makeTempDirectoryScoped()}/socket`)
+      const { peerId } = server.host
+      assert.strictEqual(
+        yield* reasonOf(client.transport.open({ peerId, addresses: [local.address] }, protocol)),
+        "Unreachable"
+      )
+      yield* turns(3)
+      assert.strictEqual(count, 0)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
   it.effect("tries the other addresses of a peer when one does not lead to it", () =>
     Effect.gen(function* () {
       const { client, server } = yield* pair(echo)
@@ -266,6 +283,20 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
       yield* far.closeWrite
       yield* Fiber.interrupt(reading)
       assert.include(["last", ""], text(yield* readAll(near)))
+    })
+  )
+
+  it.effect("reads on after a read that was interrupted just as its bytes came", () =>
+    Effect.gen(function* () {
+      const { client, far, near } = yield* meet
+      const reading = yield* Effect.forkChild(near.read, { startImmediately: true })
+      streamsOf(client)[0]?.addEventListener("message", () => reading.interruptUnsafe(), { once: true })
+      yield* far.write(bytes("one"))
+      assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(reading)))
+      assert.strictEqual(text(Option.getOrThrow(yield* near.read)), "one")
+      const next = yield* Effect.forkChild(near.read, { startImmediately: true })
+      yield* far.write(bytes("two"))
+      assert.strictEqual(text(Option.getOrThrow(yield* Fiber.join(next))), "two")
     })
   )
 
@@ -489,6 +520,34 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
       const stream = yield* open
       yield* stream.closeWrite
       assert.deepStrictEqual(yield* stream.read, Option.none())
+    })
+  )
+
+  it.effect("brings across what was written to a stream that was closed, although the host stops right after", () =>
+    Effect.gen(function* () {
+      const client = yield* startNode()
+      const scope = yield* Scope.make()
+      const server = yield* Scope.provide(startNode(), scope)
+      const written = yield* Deferred.make<void>()
+      yield* Scope.provide(
+        server.transport.handle(
+          protocol,
+          serve(scope, (stream) =>
+            Effect.gen(function* () {
+              yield* stream.write(new Uint8Array(250_000).fill(7))
+              yield* stream.close
+              yield* Deferred.succeed(written, undefined)
+            })
+          )
+        ),
+        scope
+      )
+      const stream = yield* client.transport.open(server.address, protocol)
+      yield* Deferred.await(written)
+      yield* Scope.close(scope, Exit.void)
+      const answer = yield* readAll(stream)
+      assert.strictEqual(answer.length, 250_000)
+      assert.isTrue(answer.every((byte) => byte === 7))
     })
   )
 

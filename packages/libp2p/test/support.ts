@@ -87,10 +87,13 @@ export const serve =
 export const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes)
 export const bytes = (text: string) => new TextEncoder().encode(text)
 
-const tcpAddressOf = (server: Net.Server) => `/ip4/127.0.0.1/tcp/${(server.address() as Net.AddressInfo).port}`
+const addressOf = (server: Net.Server) => {
+  const address = server.address() as Net.AddressInfo | string
+  return typeof address === "string" ? `/unix/${encodeURIComponent(address)}` : `/ip4/127.0.0.1/tcp/${address.port}`
+}
 
-/** A TCP server on a free port, and its sockets. */
-export const listen = (onSocket: (socket: Net.Socket) => void) =>
+/** A server on a free port, or at a path in the file system, and its sockets. */
+export const listen = (onSocket: (socket: Net.Socket) => void, path?: string) =>
   Effect.acquireRelease(
     Effect.callback<{ readonly address: string; readonly server: Net.Server; readonly sockets: Set<Net.Socket> }>(
       (resume) => {
@@ -102,7 +105,9 @@ export const listen = (onSocket: (socket: Net.Socket) => void) =>
           socket.resume()
           onSocket(socket)
         })
-        server.listen(0, "127.0.0.1", () => resume(Effect.succeed({ address: tcpAddressOf(server), server, sockets })))
+        server.listen(path === undefined ? { port: 0, host: "127.0.0.1" } : { path }, () =>
+          resume(Effect.succeed({ address: addressOf(server), server, sockets }))
+        )
       }
     ),
     ({ server, sockets }) =>

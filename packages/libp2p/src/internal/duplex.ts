@@ -8,8 +8,6 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { lingerMillis } from "./limits.ts"
 
-const closed = (why: string) => new StreamError({ reason: "Closed", cause: new Error(why) })
-
 /** The same bytes without what Node.js adds to them: a `Buffer` behaves differently when it is sliced. */
 const plain = ({ buffer, byteLength, byteOffset }: Uint8Array) => new Uint8Array(buffer, byteOffset, byteLength)
 
@@ -27,12 +25,12 @@ export interface Surroundings {
  */
 export const makeDuplex = (stream: Stream, remotePeer: PeerId, { live, scope }: Surroundings): DuplexStream => {
   const received: Array<Uint8Array> = []
-  /** What everything fails with once we have ended the stream as a whole. */
-  let ended: StreamError | undefined
+  /** What we did to end the stream as a whole. */
+  let ended: "closed" | "reset" | undefined
   let writeEnded = false
   // Once a stream is closed, it no longer tells whether the peer ended its side or the connection went away.
   let remoteEnded = stream.status === "open" && stream.remoteWriteStatus === "closed"
-  let lost: unknown = new Error("the connection was closed")
+  let lost: unknown
 
   const pause = () => {
     if (stream.readStatus === "readable") stream.pause()
@@ -54,16 +52,19 @@ export const makeDuplex = (stream: Stream, remotePeer: PeerId, { live, scope }: 
   })
   stream.addEventListener("close", ({ error }) => {
     live.delete(stream)
-    lost = error ?? lost
+    lost = error
   })
 
-  /** Why nothing can be done with the stream any more, if so. */
-  const fault = (): StreamError | undefined => {
-    if (ended !== undefined || stream.status === "open") return ended
-    return stream.status === "closed" && remoteEnded ? undefined : new StreamError({ reason: "Reset", cause: lost })
-  }
+  /** Whether the stream can no longer be used: we have ended it, or it was cut off. */
+  const isOver = () => ended !== undefined || (stream.status !== "open" && !(stream.status === "closed" && remoteEnded))
 
-  const writeFault = (): StreamError | undefined => fault() ?? (writeEnded ? closed("our side was ended") : undefined)
+  const closed = (why: string) => new StreamError({ reason: "Closed", cause: new Error(why) })
+  const fault = (): StreamError | undefined => {
+    if (!isOver()) return undefined
+    if (ended !== undefined) return closed(`${ended} on this side`)
+    return new StreamError({ reason: "Reset", cause: lost ?? new Error("the connection was closed") })
+  }
+  const writeFault = () => fault() ?? (writeEnded ? closed("ended on this side") : undefined)
 
   /** Waits until a condition holds, looking after each of the events. */
   const until = (
@@ -72,15 +73,16 @@ export const makeDuplex = (stream: Stream, remotePeer: PeerId, { live, scope }: 
     hooks?: { readonly begin: () => void; readonly end: () => void }
   ): Effect.Effect<void> =>
     Effect.callback((resumeFiber) => {
+      let isStopped = false
       const stop = () => {
+        if (isStopped) return
+        isStopped = true
         for (const event of events) stream.removeEventListener(event, look)
         hooks?.end()
       }
       // js-libp2p tells of an event in the middle of its work: the fiber goes on when it is through with that.
-      let isDue = false
       const look = () => {
-        if (isDue || !isMet()) return
-        isDue = true
+        if (!isMet()) return
         queueMicrotask(() => {
           stop()
           resumeFiber(Effect.void)
@@ -138,8 +140,8 @@ export const makeDuplex = (stream: Stream, remotePeer: PeerId, { live, scope }: 
   )
 
   const reset: DuplexStream["reset"] = Effect.sync(() => {
-    ended ??= closed("the stream was reset on this side")
-    stream.abort(new Error("the stream was reset on this side"))
+    ended ??= "reset"
+    stream.abort(new Error("reset on this side"))
   })
 
   const linger = until(["close"], () => stream.status !== "open").pipe(
@@ -147,8 +149,8 @@ export const makeDuplex = (stream: Stream, remotePeer: PeerId, { live, scope }: 
   )
 
   const close: DuplexStream["close"] = Effect.suspend(() => {
-    if (fault() !== undefined) return Effect.void
-    ended = closed("the stream was closed")
+    if (isOver()) return Effect.void
+    ended = "closed"
     received.length = 0
     live.delete(stream)
     // Both begin at once; they settle with the stream, whose end the fiber that lingers waits for.

@@ -12,7 +12,7 @@ export const maxConnections = 4_096
 /**
  * New connections per second from one address. A whole demo cluster or the
  * nodes behind one gateway share an address; yet no single address can fill
- * the places for pending connections within {@link upgradeMillis}.
+ * the places for pending connections within {@link handshakeMillis}.
  */
 export const maxConnectionsPerSecondPerHost = 128
 
@@ -26,16 +26,12 @@ export const maxPendingConnections = 2_048
 export const backlog = 4_096
 
 /**
- * How long an inbound connection may take to become secure. A handshake takes
- * milliseconds, but hundreds of them at once on a busy machine take seconds.
+ * How long a connection may take to become secure, an address to be tried, and
+ * a peer to say for which protocol its new stream is. That takes milliseconds,
+ * but hundreds of them at once on a busy machine take seconds. Those who open
+ * streams bring deadlines of their own; this one is for peers that stall.
  */
-export const upgradeMillis = 15_000
-
-/**
- * How long one address may take to connect, for callers without a deadline of
- * their own; then the next address has its turn.
- */
-export const addressDialMillis = 15_000
+export const handshakeMillis = 15_000
 
 /** Dials at once. Those to dead peers hold their places until a deadline: live peers must not wait for them. */
 export const maxParallelDials = 256
@@ -59,9 +55,6 @@ export const idleConnectionMillis = 30_000
  */
 export const maxStreamsPerConnection = 1_024
 
-/** How long a peer may take to say for which protocol its new stream is. Until then nobody else's deadline bounds it. */
-export const negotiationMillis = 10_000
-
 /**
  * What a peer may send in a stream before it is read: Yamux's initial window,
  * which is not allowed to grow. Within a data center it keeps a stream at
@@ -76,7 +69,10 @@ export const windowBytes = 262_144
  */
 export const maxUnreadBytes = maxMessageBytes + 2 * windowBytes
 
-/** How long stopping may take; connections get half a second each to close, all at once. */
+/** How long a peer may take to answer before its connection is closed. */
+export const farewellMillis = 250
+
+/** How long stopping may take; connections get a second or so to close, all at once. */
 export const stopMillis = 5_000
 
 /**
