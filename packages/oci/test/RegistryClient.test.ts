@@ -247,7 +247,7 @@ describe("a failed fetch", () => {
 
   it.effect.each([
     ["a port where nobody listens", "127.0.0.1:1"],
-    ["no address", "registry.example.com:99999"]
+    ["no address", "256.0.0.1"]
   ] as const)("for %s is Unreachable", ([, registry]) =>
     Effect.gen(function* () {
       const ref = new OriginRef({ registry: Registry.make(registry), repository, digest })
