@@ -22,8 +22,7 @@ const maxRepositoryLength = 255
 
 const maxPort = 65_535
 
-/** Whether text that a peer sent names a registry. */
-export const isRegistry = (text: string): text is Registry => {
+const namesRegistry = (text: string): boolean => {
   if (text.length > maxRegistryLength) return false
   const groups = registryPattern.exec(text)?.groups
   if (groups === undefined) return false
@@ -31,21 +30,25 @@ export const isRegistry = (text: string): text is Registry => {
   return (ipv6 === undefined || isIPv6(ipv6)) && (port === undefined || Number(port) <= maxPort)
 }
 
-/** Whether text that a peer sent names a repository. */
-export const isRepository = (text: string): text is Repository =>
-  text.length <= maxRepositoryLength && repositoryPattern.test(text)
+const namesRepository = (text: string): boolean => text.length <= maxRepositoryLength && repositoryPattern.test(text)
 
 /** A registry: a host name or address with an optional port, for example `registry.example.com:5000`. */
 export const Registry = Schema.String.check(
-  Schema.makeFilter((text: string) => isRegistry(text), { expected: "<host> or <host>:<port>" })
+  Schema.makeFilter(namesRegistry, { expected: "<host> or <host>:<port>" })
 ).pipe(Schema.brand("Registry"))
 export type Registry = typeof Registry.Type
 
 /** A repository within a registry, for example `library/nginx`. */
 export const Repository = Schema.String.check(
-  Schema.makeFilter((text: string) => isRepository(text), { expected: "the name of an OCI repository" })
+  Schema.makeFilter(namesRepository, { expected: "the name of an OCI repository" })
 ).pipe(Schema.brand("Repository"))
 export type Repository = typeof Repository.Type
+
+/** Whether text that a peer sent names a registry. */
+export const isRegistry = (text: string): text is Registry => namesRegistry(text)
+
+/** Whether text that a peer sent names a repository. */
+export const isRepository = (text: string): text is Repository => namesRepository(text)
 
 /** One digest of one repository of one registry. */
 export class OriginRef extends Schema.Class<OriginRef>("@gantry/protocol/OriginRef")({
