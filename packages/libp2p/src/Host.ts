@@ -67,12 +67,16 @@ export class Host extends Context.Service<
 /** Whether or not a peer speaks it, every peer answers to it. */
 const pingProtocol = "/ipfs/ping/1.0.0"
 
+/** The longest time that a timer of Node.js can take. */
+const maxTimerMillis = 2 ** 31 - 1
+
 /** As everywhere, a setting that is not positive is none. */
 const positive = (value: number | undefined, otherwise: number) =>
   value !== undefined && value > 0 ? value : otherwise
 
 const create = (options: Options, identity: Identity["Service"]) => {
-  const idleMillis = positive(Duration.toMillis(options.idleTimeout ?? 0), Limits.idleConnectionMillis)
+  const idleTimeout = positive(Duration.toMillis(options.idleTimeout ?? 0), Limits.idleConnectionMillis)
+  const idleMillis = Math.min(idleTimeout, maxTimerMillis)
   return createLibp2p({
     start: false,
     privateKey: Redacted.value(identity.privateKey),
@@ -129,7 +133,10 @@ const create = (options: Options, identity: Identity["Service"]) => {
       connections: ({ connectionManager }) => {
         connectionManager.getConnections = (peerId) => {
           const connections = connectionManager.getConnectionsMap()
-          return peerId === undefined ? [...connections.values()].flat() : (connections.get(peerId) ?? [])
+          if (peerId !== undefined) return connections.get(peerId) ?? []
+          const all: Array<Connection> = []
+          for (const those of connections.values()) all.push(...those)
+          return all
         }
         return {}
       }

@@ -37,13 +37,12 @@ const addressesOf = ({ addresses, peerId }: PeerAddress): Array<Multiaddr> =>
 
 const nameOf = (cause: unknown) => (cause instanceof Error ? cause.name : undefined)
 
-/** What js-libp2p says of a stream if its connection turns out to be at its end. */
-const isConnectionEnd = (cause: unknown) =>
-  ["ConnectionClosedError", "MuxerClosedError", "UnexpectedEOFError"].includes(nameOf(cause) ?? "")
+/** A connection may have ended while nobody looked, and show it only when it is used, and then used again. */
+const maxAttempts = 3
 
 /**
  * Connects to the peer, if need be, and opens a stream; `ask` hears of the
- * connection first. One that ended while nobody looked is replaced, once.
+ * connection first. A connection that turns out to have ended is replaced.
  */
 const openStream = async (
   node: Libp2p,
@@ -55,7 +54,7 @@ const openStream = async (
   if (node.status !== "started") throw new Error("this host is stopped")
   const peerId = peerIdFromString(peer.peerId)
   const addresses = addressesOf(peer)
-  for (let isRetry = false; ; isRetry = true) {
+  for (let attempt = 1; ; attempt++) {
     // A dial that was given up just now would fail whoever joins it; it leaves the queue within this turn.
     if (!node.getConnections(peerId).some(({ status }) => status === "open")) await setImmediate()
     const connection = await node.dial(addresses.length > 0 ? addresses : peerId, { signal })
@@ -64,8 +63,11 @@ const openStream = async (
       const stream = await connection.newStream(protocol, { signal, maxOutboundStreams: maxStreamsPerConnection })
       return { stream, connection }
     } catch (cause) {
-      if (isConnectionEnd(cause)) connection.abort(cause as Error)
-      if (isRetry || connection.status === "open") throw cause
+      const name = nameOf(cause)
+      // No stream can be opened in it, yet js-libp2p would go on to use it.
+      if (name === "ConnectionClosedError" || name === "MuxerClosedError") connection.abort(cause as Error)
+      const isEnded = connection.status !== "open" || name === "UnexpectedEOFError"
+      if (!isEnded || attempt === maxAttempts) throw cause
     }
   }
 }
@@ -74,9 +76,15 @@ const openStream = async (
 const flatten = (cause: unknown) =>
   cause instanceof AggregateError ? new Error(cause.errors.map(String).join("; "), { cause }) : cause
 
+const openReasons: Readonly<Record<string, OpenError["reason"]>> = {
+  UnsupportedProtocolError: "UnsupportedProtocol",
+  StreamResetError: "Reset",
+  UnexpectedEOFError: "Reset"
+}
+
 const openError = (peerId: PeerId, cause: unknown) =>
   new OpenError({
-    reason: nameOf(cause) === "UnsupportedProtocolError" ? "UnsupportedProtocol" : "Unreachable",
+    reason: openReasons[nameOf(cause) ?? ""] ?? "Unreachable",
     peerId,
     cause: flatten(cause)
   })
@@ -138,7 +146,10 @@ const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope>
     const onStream = (stream: Stream, connection: Connection) => {
       const duplex = makeDuplex(stream, remotePeerOf(connection), { live, scope })
       const serving = Effect.onError(handler(duplex), (cause) =>
-        Effect.andThen(Effect.logError(`the handler of ${protocol} failed`, cause), duplex.reset)
+        Effect.andThen(
+          duplex.reset,
+          Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError(`the handler of ${protocol} failed`, cause)
+        )
       )
       Fiber.runIn(run(serving), scope)
     }

@@ -136,6 +136,17 @@ describe("Host", { timeout: 60_000 }, () => {
     })
   )
 
+  it.effect("keeps nothing about the peers that it has met", () =>
+    Effect.gen(function* () {
+      const server = yield* startEcho()
+      const client = yield* startNode()
+      yield* client.transport.open(server.address, protocol)
+      for (const { host } of [server, client]) {
+        assert.deepStrictEqual(yield* Effect.promise(() => host.node.peerStore.all()), [])
+      }
+    })
+  )
+
   it.effect("refuses connections beyond its limit, and keeps those it has", () =>
     Effect.gen(function* () {
       const server = yield* startEcho({ maxConnections: 2 })

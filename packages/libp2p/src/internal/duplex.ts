@@ -105,7 +105,7 @@ export const makeDuplex = (stream: Stream, remotePeer: PeerId, { live, scope }: 
     if (failure !== undefined) return Effect.fail(failure)
     const chunk = received.shift()
     if (chunk !== undefined) return Effect.succeedSome(chunk)
-    return remoteEnded && stream.readBufferLength === 0 ? Effect.succeedNone : read
+    return remoteEnded ? Effect.succeedNone : read
   })
 
   const read: DuplexStream["read"] = Effect.suspend(() => (received.length > 0 ? take : Effect.andThen(arrival, take)))
