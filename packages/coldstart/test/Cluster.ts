@@ -134,11 +134,11 @@ export const make = Effect.fnUntraced(function* (options: ClusterOptions) {
       Effect.gen(function* () {
         const inflight = yield* Inflight.Inflight
         const negative = yield* NegativeCache.NegativeCache
-        const fromOrigin = Effect.fnUntraced(function* ({ reason, ref }: PullRequest) {
+        const fromOrigin = Effect.fnUntraced(function* ({ kind, reason, ref }: PullRequest) {
           pulls.push({ nodeId, rule: reason.rule })
           yield* Effect.sleep(originTime)
           if (options.failure === undefined) held.add(ref.digest)
-          else yield* negative.recordFailure(ref, options.failure)
+          else yield* negative.recordFailure(ref, kind, options.failure)
         })
         return Pump.of({
           pull: Effect.fnUntraced(function* (request) {
@@ -147,7 +147,7 @@ export const make = Effect.fnUntraced(function* (options: ClusterOptions) {
             if (held.has(digest)) {
               return PumpResult.AlreadyPulling({ startedAt: Timestamp.make(yield* Clock.currentTimeNanos) })
             }
-            const failed = yield* negative.lookupRef(request.ref)
+            const failed = yield* negative.lookupRef(request.ref, request.kind)
             if (Option.isSome(failed)) return PumpResult.RecentlyFailed(failed.value)
             const claimed = yield* Scope.fork(scope)
             const { entry, owned } = yield* Scope.provide(inflight.start(digest, request.kind, Option.none()), claimed)

@@ -1,7 +1,14 @@
 /**
  * Which digests recently failed at the origin.
  */
-import { type Digest, type FailureClass, type OriginRef, type Timestamp, timestampFromMillis } from "@gantry/protocol"
+import {
+  type ContentKind,
+  type Digest,
+  type FailureClass,
+  type OriginRef,
+  type Timestamp,
+  timestampFromMillis
+} from "@gantry/protocol"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -27,16 +34,17 @@ export class NegativeCache extends Context.Service<
   {
     /** The active entry of any reference of the digest, the longest-lasting first: a hint, not a verdict. */
     readonly lookup: (digest: Digest) => Effect.Effect<Option.Option<NegativeEntry>>
-    /** The active entry of exactly this reference: what a pump decides by. */
-    readonly lookupRef: (ref: OriginRef) => Effect.Effect<Option.Option<NegativeEntry>>
+    /** The active entry of exactly this reference, asked for as this kind: what a pump decides by. */
+    readonly lookupRef: (ref: OriginRef, kind: ContentKind) => Effect.Effect<Option.Option<NegativeEntry>>
     /** Begins a cooldown, at least as long as the origin asked for, within the cap. */
     readonly recordFailure: (
       ref: OriginRef,
+      kind: ContentKind,
       failureClass: FailureClass,
       retryAfter?: Duration.Duration
     ) => Effect.Effect<NegativeEntry>
     /** Forgets the reference. */
-    readonly recordSuccess: (ref: OriginRef) => Effect.Effect<void>
+    readonly recordSuccess: (ref: OriginRef, kind: ContentKind) => Effect.Effect<void>
     /** How many references are remembered, in cooldown or after it. */
     readonly size: Effect.Effect<number>
   }
@@ -46,7 +54,7 @@ export class NegativeCache extends Context.Service<
 export const layerNone: Layer.Layer<NegativeCache> = Layer.succeed(NegativeCache, {
   lookup: () => Effect.succeedNone,
   lookupRef: () => Effect.succeedNone,
-  recordFailure: (_, failureClass) =>
+  recordFailure: (_ref, _kind, failureClass) =>
     Effect.map(Clock.currentTimeMillis, (now) => ({ cooldownUntil: timestampFromMillis(now), failureClass })),
   recordSuccess: () => Effect.void,
   size: Effect.succeed(0)
@@ -63,6 +71,12 @@ export interface Options {
   /** The most references remembered; the oldest leave first; 100,000. */
   readonly capacity?: number | undefined
 }
+
+/**
+ * A registry answers for manifests and for blobs apart: a peer that asks for a
+ * layer as a manifest finds nothing there, and must not block the layer.
+ */
+const keyOf = (ref: OriginRef, kind: ContentKind) => `${ref} ${kind === "manifest" ? "manifest" : "blob"}`
 
 interface Remembered {
   readonly digest: Digest
@@ -131,8 +145,8 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
     return Option.map(Option.fromUndefinedOr(longest), publicEntry)
   })
 
-  const lookupRef = Effect.fnUntraced(function* (ref: OriginRef) {
-    const entry = active(ref.toString(), yield* Clock.currentTimeMillis)
+  const lookupRef = Effect.fnUntraced(function* (ref: OriginRef, kind: ContentKind) {
+    const entry = active(keyOf(ref, kind), yield* Clock.currentTimeMillis)
     if (entry === undefined) return Option.none()
     yield* metrics.negativeCacheHit(entry.failureClass)
     return Option.some(publicEntry(entry))
@@ -140,11 +154,12 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   const recordFailure = Effect.fnUntraced(function* (
     ref: OriginRef,
+    kind: ContentKind,
     failureClass: FailureClass,
     retryAfter: Duration.Duration = Duration.zero
   ) {
     const now = yield* Clock.currentTimeMillis
-    const key = ref.toString()
+    const key = keyOf(ref, kind)
     const last = remembered.get(key)
     const failures = last === undefined || isForgotten(last, now) ? 1 : last.failures + 1
     const ladder = initial * multiplier ** (failures - 1)
@@ -156,9 +171,9 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
     return publicEntry(entry)
   })
 
-  const recordSuccess = (ref: OriginRef) =>
+  const recordSuccess = (ref: OriginRef, kind: ContentKind) =>
     Effect.andThen(
-      Effect.sync(() => forget(ref.toString())),
+      Effect.sync(() => forget(keyOf(ref, kind))),
       report
     )
 

@@ -24,7 +24,7 @@ const fail = Effect.fnUntraced(function* (
 ) {
   const cache = yield* NegativeCache.NegativeCache
   const now = yield* Clock.currentTimeMillis
-  const entry = yield* cache.recordFailure(failed, failureClass, retryAfter)
+  const entry = yield* cache.recordFailure(failed, "layer", failureClass, retryAfter)
   return (timestampToMillis(entry.cooldownUntil) - now) / 1000
 })
 
@@ -53,10 +53,10 @@ describe("NegativeCache", () => {
       yield* fail()
       yield* TestClock.adjust("9999 millis")
       assert.isTrue(Option.isSome(yield* cache.lookup(ref.digest)))
-      assert.isTrue(Option.isSome(yield* cache.lookupRef(ref)))
+      assert.isTrue(Option.isSome(yield* cache.lookupRef(ref, "layer")))
       yield* TestClock.adjust("1 millis")
       assert.deepStrictEqual(yield* cache.lookup(ref.digest), Option.none())
-      assert.deepStrictEqual(yield* cache.lookupRef(ref), Option.none())
+      assert.deepStrictEqual(yield* cache.lookupRef(ref, "layer"), Option.none())
     }).pipe(provideCache())
   )
 
@@ -77,8 +77,8 @@ describe("NegativeCache", () => {
       const cache = yield* NegativeCache.NegativeCache
       yield* fail()
       yield* fail()
-      yield* cache.recordSuccess(ref)
-      assert.deepStrictEqual(yield* cache.lookupRef(ref), Option.none())
+      yield* cache.recordSuccess(ref, "layer")
+      assert.deepStrictEqual(yield* cache.lookupRef(ref, "layer"), Option.none())
       assert.strictEqual(yield* cache.size, 0)
       assert.strictEqual(yield* fail(), 10)
     }).pipe(provideCache())
@@ -88,12 +88,23 @@ describe("NegativeCache", () => {
     Effect.gen(function* () {
       const cache = yield* NegativeCache.NegativeCache
       yield* fail(refOf(1, "bogus/repository"), "auth")
-      assert.deepStrictEqual(yield* cache.lookupRef(ref), Option.none())
+      assert.deepStrictEqual(yield* cache.lookupRef(ref, "layer"), Option.none())
       const hint = yield* cache.lookup(ref.digest)
       assert.deepStrictEqual(
         Option.map(hint, (entry) => entry.failureClass),
         Option.some("auth")
       )
+    }).pipe(provideCache())
+  )
+
+  it.effect("does not let a failure as a manifest block the blob", () =>
+    Effect.gen(function* () {
+      const cache = yield* NegativeCache.NegativeCache
+      yield* cache.recordFailure(ref, "manifest", "not_found")
+      assert.deepStrictEqual(yield* cache.lookupRef(ref, "layer"), Option.none())
+      assert.isTrue(Option.isSome(yield* cache.lookupRef(ref, "manifest")))
+      yield* cache.recordSuccess(ref, "layer")
+      assert.isTrue(Option.isSome(yield* cache.lookupRef(ref, "manifest")))
     }).pipe(provideCache())
   )
 

@@ -190,7 +190,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   const settle = Effect.fnUntraced(function* ({ kind, ref }: PullRequest, exit: Exit.Exit<void, PullError>) {
     if (Exit.isSuccess(exit)) {
-      yield* negative.recordSuccess(ref)
+      yield* negative.recordSuccess(ref, kind)
       yield* metrics.originPullSuccess(kind)
       return PullOutcome.Stored()
     }
@@ -201,7 +201,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
     const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
     const refusal = error?._tag === "RegistryError" ? error : undefined
     const failureClass = refusal?.failureClass ?? "transient"
-    yield* negative.recordFailure(ref, failureClass, refusal?.retryAfter)
+    yield* negative.recordFailure(ref, kind, failureClass, refusal?.retryAfter)
     yield* metrics.originPullFailure(kind, failureClass)
     return PullOutcome.Failed({ failureClass, detail: error?.message ?? Cause.pretty(exit.cause) })
   })
@@ -267,7 +267,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
     if (yield* isStored(request.ref)) {
       return PumpResult.AlreadyPulling({ startedAt: Timestamp.make(yield* Clock.currentTimeNanos) })
     }
-    const failed = yield* negative.lookupRef(request.ref)
+    const failed = yield* negative.lookupRef(request.ref, request.kind)
     if (Option.isSome(failed)) return PumpResult.RecentlyFailed(failed.value)
     return yield* turn.withPermit(start(request))
   })

@@ -43,8 +43,8 @@ describe("Manifest", () => {
       assert.deepStrictEqual(manifest, {
         _tag: "Image",
         mediaType,
-        config: { ...image.config, kind: "config" },
-        layers: image.layers.map((layer) => ({ ...layer, kind: "layer" }))
+        config: { ...image.config, kind: "config" as const },
+        layers: image.layers.map((layer) => ({ ...layer, kind: "layer" as const }))
       })
       assert.deepStrictEqual(
         Manifest.entriesOf(manifest).map(({ digest, kind }) => [digest, kind]),

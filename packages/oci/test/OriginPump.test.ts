@@ -197,7 +197,7 @@ describe("the decision", () => {
         blobs: [blob],
         options: { maxConcurrentPulls: 1, registries: ["elsewhere.example.com"] }
       })
-      yield* negative.recordFailure(ref, "auth")
+      yield* negative.recordFailure(ref, "layer", "auth")
       yield* TestClock.adjust("5 seconds")
       assert.deepStrictEqual(yield* pull(), Pump.PumpResult.AlreadyPulling({ startedAt: startedAt(5000) }))
       yield* close
@@ -210,7 +210,7 @@ describe("the decision", () => {
     Effect.gen(function* () {
       const { negative, pull } = yield* bench({ fetch: silent, options: { maxConcurrentPulls: 1 } })
       yield* pull()
-      const entry = yield* negative.recordFailure(ref, "not_found")
+      const entry = yield* negative.recordFailure(ref, "layer", "not_found")
       assert.deepStrictEqual(yield* pull(), Pump.PumpResult.RecentlyFailed(entry))
       yield* TestClock.adjust("10 seconds")
       assert.strictEqual(tagOf(yield* pull()), "AlreadyPulling")
@@ -220,7 +220,7 @@ describe("the decision", () => {
   it.effect("does not regard the failure of another reference of the digest", () =>
     Effect.gen(function* () {
       const { negative, pull } = yield* bench({ fetch: silent })
-      yield* negative.recordFailure(refOf(0, Registry.make("bogus.example.com")), "not_found")
+      yield* negative.recordFailure(refOf(0, Registry.make("bogus.example.com")), "layer", "not_found")
       assert.strictEqual(tagOf(yield* pull()), "Started")
     })
   )
@@ -503,7 +503,7 @@ describe("a pull", () => {
         const result = isStored ? "success layer" : `failure layer ${end}`
         assert.deepStrictEqual(testBench.events, ["inflight 1", "pull layer", result, "inflight 0"])
         assert.strictEqual(yield* testBench.store.has(ref.digest), isStored)
-        const remembered = yield* testBench.negative.lookupRef(ref)
+        const remembered = yield* testBench.negative.lookupRef(ref, "layer")
         assert.strictEqual(Option.getOrUndefined(remembered)?.failureClass, isStored ? undefined : end)
       })
   )
@@ -539,7 +539,7 @@ describe("a pull", () => {
       const testBench = yield* bench({ fetch: origin(refuse("RateLimited", "95 seconds")).fetch })
       yield* testBench.pull()
       yield* Queue.take(testBench.records)
-      const entry = Option.getOrThrow(yield* testBench.negative.lookupRef(ref))
+      const entry = Option.getOrThrow(yield* testBench.negative.lookupRef(ref, "layer"))
       assert.strictEqual(timestampToMillis(entry.cooldownUntil), 95_000)
     })
   )

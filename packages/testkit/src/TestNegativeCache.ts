@@ -2,7 +2,7 @@
  * A negative cache with exactly the entries that a test puts in.
  */
 import { NegativeCache, type NegativeEntry } from "@gantry/coord/NegativeCache"
-import { type Digest, type FailureClass, type OriginRef, timestampFromMillis } from "@gantry/protocol"
+import { type ContentKind, type Digest, type FailureClass, type OriginRef, timestampFromMillis } from "@gantry/protocol"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
@@ -13,8 +13,13 @@ import * as Option from "effect/Option"
 
 /** What a pump recorded about a reference. */
 export type Recorded = Data.TaggedEnum<{
-  Failure: { readonly ref: OriginRef; readonly failureClass: FailureClass; readonly retryAfter?: Duration.Duration }
-  Success: { readonly ref: OriginRef }
+  Failure: {
+    readonly ref: OriginRef
+    readonly kind: ContentKind
+    readonly failureClass: FailureClass
+    readonly retryAfter?: Duration.Duration
+  }
+  Success: { readonly ref: OriginRef; readonly kind: ContentKind }
 }>
 export const Recorded = Data.taggedEnum<Recorded>()
 
@@ -22,7 +27,7 @@ export const Recorded = Data.taggedEnum<Recorded>()
 export class TestNegativeCache extends Context.Service<
   TestNegativeCache,
   {
-    /** Puts in an entry, active until it is taken out, whatever the time. */
+    /** Puts in an entry for every kind, active until it is taken out, whatever the time. */
     readonly put: (ref: OriginRef, entry: NegativeEntry) => Effect.Effect<void>
     readonly remove: (ref: OriginRef) => Effect.Effect<void>
     /** What was recorded so far, in order. */
@@ -45,13 +50,13 @@ const make = Effect.sync(() => {
         return Option.fromUndefinedOr(longest)
       }),
     lookupRef: (ref) => Effect.sync(() => Option.fromUndefinedOr(entries.get(ref.toString())?.entry)),
-    recordFailure: Effect.fnUntraced(function* (ref, failureClass, retryAfter) {
-      recorded.push(Recorded.Failure({ ref, failureClass, ...(retryAfter !== undefined && { retryAfter }) }))
+    recordFailure: Effect.fnUntraced(function* (ref, kind, failureClass, retryAfter) {
+      recorded.push(Recorded.Failure({ ref, kind, failureClass, ...(retryAfter !== undefined && { retryAfter }) }))
       return { cooldownUntil: timestampFromMillis(yield* Clock.currentTimeMillis), failureClass }
     }),
-    recordSuccess: (ref) =>
+    recordSuccess: (ref, kind) =>
       Effect.sync(() => {
-        recorded.push(Recorded.Success({ ref }))
+        recorded.push(Recorded.Success({ ref, kind }))
       }),
     size: Effect.sync(() => entries.size)
   })

@@ -132,18 +132,19 @@ describe("TestNegativeCache", () => {
       yield* control.put(refOf(A), entry)
       yield* TestClock.adjust("1 hour")
       assert.deepStrictEqual(yield* cache.lookup(A), Option.some(entry))
-      assert.deepStrictEqual(yield* cache.lookupRef(refOf(A)), Option.some(entry))
+      assert.deepStrictEqual(yield* cache.lookupRef(refOf(A), "layer"), Option.some(entry))
       assert.deepStrictEqual(yield* cache.lookup(ONE), Option.none())
-      yield* cache.recordFailure(refOf(ONE), "transient", Duration.seconds(1))
-      yield* cache.recordSuccess(refOf(TWO))
+      yield* cache.recordFailure(refOf(ONE), "layer", "transient", Duration.seconds(1))
+      yield* cache.recordSuccess(refOf(TWO), "manifest")
       assert.deepStrictEqual(yield* cache.lookup(ONE), Option.none())
       assert.deepStrictEqual(yield* control.recorded, [
         TestNegativeCache.Recorded.Failure({
           ref: refOf(ONE),
+          kind: "layer",
           failureClass: "transient",
           retryAfter: Duration.seconds(1)
         }),
-        TestNegativeCache.Recorded.Success({ ref: refOf(TWO) })
+        TestNegativeCache.Recorded.Success({ ref: refOf(TWO), kind: "manifest" })
       ])
       yield* control.remove(refOf(A))
       assert.deepStrictEqual(yield* cache.lookup(A), Option.none())
