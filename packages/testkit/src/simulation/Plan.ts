@@ -193,7 +193,7 @@ export const make = (seed: number, { nodes: count }: Options): Effect.Effect<Pla
 
     const originFails = yield* chance(0.25)
     const blobs = yield* times(
-      yield* pick([1, 1, 1, 2, 3]),
+      yield* pick([1, 1, 1, 1, 2, 3]),
       Effect.fnUntraced(function* (index): Effect.fn.Return<PlannedBlob> {
         const name = `blob-${index}`
         const bytes = new TextEncoder().encode(`${name} of seed ${seed} `.repeat(yield* pick([1, 10, 100])))

@@ -201,8 +201,12 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
       }
       case "SlowDisk": {
         const usual = machine.planned.diskMillis
-        const slow = () => void (machine.disk.millis = fault.millis)
-        const undo = () => void (machine.disk.millis = usual)
+        const slow = () => {
+          machine.disk.millis = fault.millis
+        }
+        const undo = () => {
+          machine.disk.millis = usual
+        }
         return set(`its disk takes ${fault.millis} ms`, "its disk is as usual", slow, undo)
       }
       case "ClockJump":
@@ -213,22 +217,34 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
         return set(
           "its pump is full",
           "its pump has room",
-          () => void (machine.isFull = true),
-          () => void (machine.isFull = false)
+          () => {
+            machine.isFull = true
+          },
+          () => {
+            machine.isFull = false
+          }
         )
       case "WrongBytes":
         return set(
           "hands out wrong bytes",
           "hands out right bytes again",
-          () => void (machine.endpoint.isWrong = true),
-          () => void (machine.endpoint.isWrong = false)
+          () => {
+            machine.endpoint.isWrong = true
+          },
+          () => {
+            machine.endpoint.isWrong = false
+          }
         )
       case "StallingPeer":
         return set(
           "stops in the middle of transfers",
           "transfers to the end again",
-          () => void (machine.endpoint.isStalling = true),
-          () => void (machine.endpoint.isStalling = false)
+          () => {
+            machine.endpoint.isStalling = true
+          },
+          () => {
+            machine.endpoint.isStalling = false
+          }
         )
       case "View": {
         const before = machine.view
@@ -236,8 +252,12 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
         return set(
           `sees ${view.members.length} members`,
           `sees ${before.members.length} members again`,
-          () => void (machine.view = view),
-          () => void (machine.view = before)
+          () => {
+            machine.view = view
+          },
+          () => {
+            machine.view = before
+          }
         )
       }
     }
@@ -247,13 +267,14 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
   const mends = new Set<Effect.Effect<void>>()
   const trouble = Effect.fnUntraced(function* (fault: Plan.PlannedFault) {
     yield* Effect.sleep(fault.at)
-    const mend = yield* cause(fault)
+    const mend = yield* Effect.uninterruptible(cause(fault))
     mends.add(mend)
     if (!Number.isFinite(fault.until)) return
     yield* Effect.sleep(fault.until - fault.at)
-    if (mends.delete(mend)) yield* mend
+    mends.delete(mend)
+    yield* Effect.uninterruptible(mend)
   })
-  yield* Effect.forEach(plan.faults, (fault) => Effect.forkScoped(trouble(fault)), { discard: true })
+  const troubles = yield* Effect.forEach(plan.faults, (fault) => Effect.forkScoped(trouble(fault)))
 
   // Who asks for what
 
@@ -332,8 +353,8 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
 
   // What is under way ends
 
-  for (const mend of mends) yield* Effect.forkScoped(mend)
-  mends.clear()
+  yield* Fiber.interruptAll(troubles)
+  yield* Effect.forEach([...mends], (mend) => mend, { concurrency: "unbounded", discard: true })
   const remains = Effect.gen(function* () {
     const { open } = yield* network.traffic()
     const processes = machines.flatMap(({ process }) => (process === undefined ? [] : [process]))
