@@ -5,6 +5,7 @@ import { Inflight } from "@gantry/coord/Inflight"
 import { Metrics } from "@gantry/coord/Metrics"
 import { NegativeCache } from "@gantry/coord/NegativeCache"
 import { type PullReason, type PullRequest, Pump, PumpResult } from "@gantry/coord/Pump"
+import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
 import { type ContentKind, type FailureClass, type OriginRef, Timestamp } from "@gantry/protocol"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -25,7 +26,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type * as Take from "effect/Take"
 import { BlobStore, BlobWriteError, type BlobWriter } from "./BlobStore.ts"
-import { positiveDuration, positiveNumber } from "./internal/settings.ts"
+import * as Manifest from "./Manifest.ts"
 import { RegistryClient, type RegistryError } from "./RegistryClient.ts"
 
 /** How a pull ended. `Interrupted`: this node shut down before the origin had delivered. */
@@ -110,9 +111,9 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   const registries = options.registries && new Set(options.registries.map((name) => name.toLowerCase()))
   const storeTimeout = positiveDuration(options.storeTimeout, Duration.millis(100))
-  const maxAttempts = positiveNumber(options.maxAttempts, 5)
-  const maxManifestSize = positiveNumber(options.maxManifestSize, 4 * 1024 ** 2)
-  const maxBlobSize = positiveNumber(options.maxBlobSize, 64 * 1024 ** 3)
+  const maxAttempts = positiveInteger(options.maxAttempts, 5)
+  const maxManifestSize = positiveInteger(options.maxManifestSize, Manifest.maxBytes)
+  const maxBlobSize = positiveInteger(options.maxBlobSize, 64 * 1024 ** 3)
   const shutdownGrace = positiveDuration(options.shutdownGrace, Duration.seconds(10))
 
   const log = yield* Effect.acquireRelease(PubSub.sliding<Take.Take<PullRecord>>(logCapacity), (log) =>
@@ -120,7 +121,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   )
   const running = yield* FiberSet.make<void>()
   const runInBackground = yield* FiberSet.runtime(running)()
-  const slots = yield* Semaphore.make(positiveNumber(options.maxConcurrentPulls, 16))
+  const slots = yield* Semaphore.make(positiveInteger(options.maxConcurrentPulls, 16))
   const turn = yield* Semaphore.make(1)
   let isOpen = true
 

@@ -1,6 +1,7 @@
 /**
  * Asks registries for what they hold, per the OCI distribution specification.
  */
+import { positiveDuration } from "@gantry/coord/Settings"
 import { type ContentKind, type FailureClass, isDigest, type OriginRef, Registry, Repository } from "@gantry/protocol"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -17,7 +18,7 @@ import { Credentials } from "./Credentials.ts"
 import * as Authorizer from "./internal/authorizer.ts"
 import * as Exchange from "./internal/exchange.ts"
 import { parseContentLength, parseContentRange } from "./internal/headers.ts"
-import { positiveDuration } from "./internal/settings.ts"
+import * as Manifest from "./Manifest.ts"
 
 /** Why a registry did not deliver. */
 export const RegistryReason = Schema.Literals([
@@ -135,16 +136,7 @@ export interface Options {
   readonly idleTimeout?: Duration.Input | undefined
 }
 
-/** The manifest types of OCI and Docker, of one platform and of many. */
-const manifestTypes = [
-  "application/vnd.oci.image.manifest.v1+json",
-  "application/vnd.oci.image.index.v1+json",
-  "application/vnd.docker.distribution.manifest.v2+json",
-  "application/vnd.docker.distribution.manifest.list.v2+json"
-].join(", ")
-
-/** What the distribution specification asks registries to accept at least. */
-const maxManifestBytes = 4 * 1024 * 1024
+const manifestTypes = Manifest.mediaTypes.join(", ")
 
 /** Statuses about which a second question in another form would change nothing. */
 const verdicts: ReadonlySet<number> = new Set([401, 403, 404, 429])
@@ -285,7 +277,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
     // Not every registry answers HEAD, or answers it in full.
     const answer = yield* ask(subject, request("GET", url, { accept: manifestTypes }))
     if (answer.response.status !== 200) return yield* refuse(subject, answer)
-    const bytes = yield* exchange.bytes(answer, maxManifestBytes)
+    const bytes = yield* exchange.bytes(answer, Manifest.maxBytes)
     const digest = digestOf(bytes)
     const claimed = answer.response.headers["docker-content-digest"] ?? ""
     if (isDigest(claimed) && claimed !== digest) {

@@ -60,8 +60,8 @@ describe("fetch", () => {
     [
       "manifest",
       "manifests",
-      "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, " +
-        "application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json"
+      "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, " +
+        "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json"
     ]
   ] as const)("asks for a %s among the %s", ([kind, folder, accept]) =>
     Effect.gen(function* () {
