@@ -1,14 +1,21 @@
-import { noise } from "@chainsafe/libp2p-noise"
-import { yamux } from "@chainsafe/libp2p-yamux"
 import { assert, describe, it } from "@effect/vitest"
 import { Host, Identity } from "@gantry/libp2p"
 import { maxMessageBytes, parsePeerId } from "@gantry/protocol"
-import type { MessageStream } from "@libp2p/interface"
-import { tcp } from "@libp2p/tcp"
-import { multiaddr } from "@multiformats/multiaddr"
 import { Effect, Exit, Option, Scope } from "effect"
-import { createLibp2p } from "libp2p"
-import { bytes, connect, echo, eventually, listen, readAll, serve, startNode, streamsOf, text } from "./support.ts"
+import {
+  bytes,
+  connect,
+  echo,
+  eventually,
+  frameHeader,
+  listen,
+  readAll,
+  serve,
+  startNode,
+  startRogue,
+  streamsOf,
+  text
+} from "./support.ts"
 
 const protocol = "/gantry/test/1.0.0"
 
@@ -21,47 +28,6 @@ const startEcho = Effect.fnUntraced(function* (options?: Partial<Host.Options>) 
 
 const failure = (options: Host.Options) =>
   Effect.flip(Effect.scoped(Host.make(options))).pipe(Effect.provide(Identity.layerEphemeral))
-
-/** A peer that keeps to no rules: it gets hold of what is below its muxer. */
-const startRogue = Effect.gen(function* () {
-  let below: MessageStream | undefined
-  const node = yield* Effect.acquireRelease(
-    Effect.promise(() =>
-      createLibp2p({
-        transports: [tcp()],
-        connectionEncrypters: [noise()],
-        streamMuxers: [
-          () => {
-            const muxers = yamux()()
-            return {
-              protocol: muxers.protocol,
-              createStreamMuxer(connection) {
-                below = connection
-                return muxers.createStreamMuxer(connection)
-              }
-            }
-          }
-        ]
-      })
-    ),
-    (node) => Effect.promise(async () => node.stop())
-  )
-  return {
-    connect: (address: string) =>
-      Effect.promise(async () => {
-        const connection = await node.dial(multiaddr(address))
-        return { connection, send: (frame: Uint8Array) => below?.send(frame) }
-      })
-  }
-})
-
-/** The header of a Yamux frame of data. */
-const dataHeader = (streamId: number, length: number) => {
-  const header = new DataView(new ArrayBuffer(12))
-  header.setUint32(4, streamId)
-  header.setUint32(8, length)
-  return new Uint8Array(header.buffer)
-}
 
 describe("Host", { timeout: 60_000 }, () => {
   it.effect("tells who it is and where it listens", () =>
@@ -183,15 +149,15 @@ describe("Host", { timeout: 60_000 }, () => {
     Effect.gen(function* () {
       const server = yield* startEcho()
       const rogue = yield* startRogue
-      const { connection, send } = yield* rogue.connect(server.host.multiaddrs[0] ?? "")
+      const connection = yield* rogue.connect(server.host.multiaddrs[0] ?? "")
       yield* eventually(() => server.host.node.getConnections().length === 1)
-      send(dataHeader(1, 262_144).subarray(0, 5))
-      send(dataHeader(1, 262_144).subarray(5))
-      send(new Uint8Array(262_144))
+      rogue.send(frameHeader("data", 1, 262_144).subarray(0, 5))
+      rogue.send(frameHeader("data", 1, 262_144).subarray(5))
+      rogue.send(new Uint8Array(262_144))
       // The peer answers to what came so far, so it bears with that.
       yield* Effect.exit(Effect.promise(() => connection.newStream("/gantry/other/1.0.0")))
       assert.strictEqual(connection.status, "open")
-      send(dataHeader(1, 262_145))
+      rogue.send(frameHeader("data", 1, 262_145))
       yield* eventually(() => connection.status !== "open" && server.host.node.getConnections().length === 0)
     })
   )
@@ -201,13 +167,13 @@ describe("Host", { timeout: 60_000 }, () => {
       const server = yield* startNode()
       yield* server.transport.handle(protocol, () => Effect.never)
       const rogue = yield* startRogue
-      const { connection, send } = yield* rogue.connect(server.host.multiaddrs[0] ?? "")
+      const connection = yield* rogue.connect(server.host.multiaddrs[0] ?? "")
       const stream = yield* Effect.promise(() => connection.newStream(protocol))
       yield* eventually(() => streamsOf(server).length === 1)
       // The muxer of the rogue would wait for the window.
       for (let sent = 0; sent < 2 * maxMessageBytes; sent += 65_536) {
-        send(dataHeader(Number(stream.id), 65_536))
-        send(new Uint8Array(65_536))
+        rogue.send(frameHeader("data", Number(stream.id), 65_536))
+        rogue.send(new Uint8Array(65_536))
       }
       yield* eventually(() => streamsOf(server).length === 0)
     })

@@ -9,10 +9,12 @@ import {
   bytes,
   echo,
   eventually,
+  frameHeader,
   listen,
   readAll,
   serve,
   startNode,
+  startRogue,
   startWire,
   streamsOf,
   text,
@@ -426,6 +428,30 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
     })
   )
 
+  it.effect("tells a peer that resets streams from one that is gone, and keeps the connection", () =>
+    Effect.gen(function* () {
+      let count = 0
+      const { client, open, server } = yield* pair((stream) => (++count === 1 ? echo(stream) : stream.reset))
+      const kept = yield* open
+      yield* kept.write(bytes("a"))
+      yield* kept.read
+      const attempt = Effect.scoped(
+        Effect.andThen(open, (stream) => Effect.andThen(stream.read, Effect.succeed("EOF")))
+      )
+      const outcomes = yield* Effect.forEach(
+        Array.from({ length: 300 }),
+        () => Effect.catch(attempt, ({ reason }) => Effect.succeed(reason)),
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual([...new Set(outcomes)], ["Reset"])
+      yield* kept.write(bytes("b"))
+      yield* kept.closeWrite
+      assert.strictEqual(text(yield* readAll(kept)), "b")
+      assert.strictEqual(client.host.node.getConnections().length, 1)
+      assert.strictEqual(server.host.node.getConnections().length, 1)
+    })
+  )
+
   it.effect("takes 100 peers that connect at once from one address", () =>
     Effect.gen(function* () {
       const { server } = yield* pair(echo)
@@ -463,6 +489,28 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
       }
       assert.strictEqual(addresses.size, 3)
     })
+  )
+
+  it.effect(
+    "replaces a connection in which the peer wants no more streams, or that it gives up while it is asked",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* startNode()
+        const rogue = yield* startRogue
+        yield* Effect.promise(() => rogue.node.handle(protocol, () => {}))
+        const open = Effect.scoped(client.transport.open(rogue.address, protocol))
+        const goAway = () => void rogue.send(frameHeader("go away", 0, 0))
+        yield* open
+        const [first] = client.host.node.getConnections()
+        goAway()
+        yield* Effect.flip(Effect.scoped(client.transport.open(rogue.address, "/gantry/other/1.0.0")))
+        const [second] = client.host.node.getConnections()
+        rogue.onceTold(goAway)
+        yield* open
+        const [third] = client.host.node.getConnections()
+        assert.strictEqual(new Set([first?.id, second?.id, third?.id]).size, 3)
+        assert.strictEqual(client.host.node.getConnections().length, 1)
+      })
   )
 
   it.effect("gives up a connection that has been silent for ten seconds and dials anew", () =>

@@ -3,10 +3,16 @@
  */
 import * as Net from "node:net"
 import { setImmediate } from "node:timers/promises"
+import { noise } from "@chainsafe/libp2p-noise"
+import { yamux } from "@chainsafe/libp2p-yamux"
 import { type PeerResolver, StreamTransport } from "@gantry/coord"
 import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
+import { PeerId } from "@gantry/protocol"
+import type { MessageStream } from "@libp2p/interface"
+import { tcp } from "@libp2p/tcp"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Context, Effect, Layer, Option, type Scope } from "effect"
+import { createLibp2p } from "libp2p"
 
 /** A host with its transport, and where to find it. */
 export interface Node {
@@ -158,3 +164,53 @@ export const startWire = (node: Node) =>
       })
     }
   })
+
+/**
+ * A peer that keeps to no rules, where it wants to: it gets hold of what is
+ * below the muxer of its last connection.
+ */
+export const startRogue = Effect.gen(function* () {
+  let below: MessageStream | undefined
+  const node = yield* Effect.acquireRelease(
+    Effect.promise(() =>
+      createLibp2p({
+        addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
+        transports: [tcp()],
+        connectionEncrypters: [noise()],
+        streamMuxers: [
+          () => {
+            const muxers = yamux()()
+            return {
+              protocol: muxers.protocol,
+              createStreamMuxer(connection) {
+                below = connection
+                return muxers.createStreamMuxer(connection)
+              }
+            }
+          }
+        ]
+      })
+    ),
+    (node) => Effect.promise(async () => node.stop())
+  )
+  return {
+    node,
+    address: {
+      peerId: PeerId.make(node.peerId.toString()),
+      addresses: node.getMultiaddrs().map((address) => address.toString())
+    },
+    connect: (address: string) => Effect.promise(() => node.dial(multiaddr(address))),
+    send: (bytes: Uint8Array) => below?.send(bytes),
+    /** Does something right after the next bytes of the other side have come. */
+    onceTold: (react: () => void) => below?.addEventListener("message", react, { once: true })
+  }
+})
+
+/** The header of a Yamux frame: bytes of a stream, or the word that no streams are wanted any more. */
+export const frameHeader = (type: "data" | "go away", streamId: number, length: number) => {
+  const header = new DataView(new ArrayBuffer(12))
+  header.setUint8(1, type === "data" ? 0 : 3)
+  header.setUint32(4, streamId)
+  header.setUint32(8, length)
+  return new Uint8Array(header.buffer)
+}
