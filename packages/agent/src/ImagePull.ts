@@ -43,8 +43,8 @@ export interface Observer {
   readonly obtained: (entry: Manifest.Entry, from: ColdStart.Obtained) => Effect.Effect<void>
 }
 
-/** How many blobs of an image are asked for at once: nearly all images have fewer. */
-const concurrentBlobs = 16
+/** How many blobs of an image are asked for at once, as container runtimes do. */
+const concurrentBlobs = 3
 
 /** The GOARCH names of processors that node calls otherwise. */
 const architectures: Partial<Record<NodeJS.Architecture, string>> = { x64: "amd64", ia32: "386", ppc64: "ppc64le" }

@@ -16,8 +16,7 @@ import {
   type Store
 } from "@gantry/coord"
 import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
-import { BlobEndpoint, type BlobStore, Credentials, PeerTransfer, RegistryClient } from "@gantry/oci"
-import * as OriginPump from "@gantry/oci/OriginPump"
+import { BlobEndpoint, type BlobStore, Credentials, OriginPump, PeerTransfer, RegistryClient } from "@gantry/oci"
 import { Member } from "@gantry/protocol"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -38,6 +37,7 @@ export interface Options {
   readonly dockerConfig?: string | undefined
   readonly registries?: RegistryClient.Options | undefined
   readonly pump?: OriginPump.Options | undefined
+  readonly transfer?: PeerTransfer.Options | undefined
   readonly coord?: CoordConfig.Options | undefined
   readonly coldStart?: ColdStart.Options | undefined
 }
@@ -46,6 +46,7 @@ export interface Options {
 export type Node =
   | BlobEndpoint.BlobEndpoint
   | ColdStart.ColdStart
+  | CoordClient.CoordClient
   | CoordServer.CoordServer
   | Host.Host
   | OriginPump.PullLog
@@ -72,7 +73,7 @@ export const layer = (
     Layer.provideMerge(Host.layer({ listen: options.listen })),
     Layer.provide(Identity.layer(options.identityFile))
   )
-  const peers = Layer.mergeAll(BlobEndpoint.layer(options.endpoint), PeerTransfer.layer())
+  const peers = Layer.mergeAll(BlobEndpoint.layer(options.endpoint), PeerTransfer.layer(options.transfer))
   const origin = OriginPump.layer(options.pump).pipe(
     Layer.provide(RegistryClient.layer(options.registries)),
     Layer.provide(credentials)

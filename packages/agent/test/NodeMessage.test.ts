@@ -26,9 +26,11 @@ const commands: ReadonlyArray<Command> = [
     directory: "/tmp/a directory",
     identityFile: "/tmp/key",
     dockerConfig: null,
-    plainHttp: ["registry.example.com:5000"]
+    plainHttp: ["registry.example.com:5000"],
+    slowness: 1.5
   },
   { _tag: "Join", members: Array.from({ length: 64 }, (_, index) => member(index)) },
+  { _tag: "Greet", nodeId: NodeId.make("node-2"), digest },
   {
     _tag: "Pull",
     image: {
@@ -43,6 +45,7 @@ const commands: ReadonlyArray<Command> = [
 const events: ReadonlyArray<Event> = [
   { _tag: "Ready", member: member(1) },
   { _tag: "Joined" },
+  { _tag: "Greeted" },
   { _tag: "Progress", bytes: 1, totalBytes: 2, digests: 3, totalDigests: 4 },
   { _tag: "Obtained", digest, from: "Peer" },
   { _tag: "Pulled", digest, bytes: 5, stored: true },

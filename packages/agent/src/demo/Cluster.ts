@@ -41,6 +41,10 @@ export interface Cluster {
 }
 
 export interface Options {
+  /** What the nodes ask each other about to begin with. */
+  readonly digest: Digest
+  /** A directory in which the processes leave their compiled code to each other. */
+  readonly compileCache: string
   readonly starts: ReadonlyArray<Start>
   /** Sees how far the nodes are, whenever that changes, and which of them changed. */
   readonly onProgress: (
@@ -63,8 +67,10 @@ const stallLimit = "2 minutes"
 /** How long the nodes may take to end. */
 const stopDeadline = "20 seconds"
 
-/** Starts the nodes, and tells each of all. Their scope ends them, all at once. */
+/** Starts the nodes, tells each of all, and has each ask another about a digest. Their scope ends them, all at once. */
 export const start = Effect.fn("Cluster.start")(function* ({
+  compileCache,
+  digest,
   onLog,
   onProgress,
   starts
@@ -93,6 +99,7 @@ export const start = Effect.fn("Cluster.start")(function* ({
       case "Ready":
         return change(nodeId, { phase: "ready" })
       case "Joined":
+      case "Greeted":
         return Effect.void
       case "Progress": {
         const { _tag, ...figures } = event
@@ -118,6 +125,7 @@ export const start = Effect.fn("Cluster.start")(function* ({
     const { nodeId } = start
     const node = yield* NodeProcess.spawn({
       start,
+      compileCache,
       onEvent: (event) => take(nodeId, event),
       onLog: (line) => onLog(`${nodeId}: ${line}`)
     }).pipe(Scope.provide(yield* Scope.fork(processes)))
@@ -141,6 +149,14 @@ export const start = Effect.fn("Cluster.start")(function* ({
   const view = MembersView.make(members)
   yield* Effect.forEach(nodes, (node) => node.send({ _tag: "Join", members }), { discard: true })
   yield* Effect.forEach(nodes, (node) => node.joined, { discard: true })
+  // Each its neighbour, all around: a node that cannot be reached shows now, and nobody takes its first steps against the clock.
+  yield* Effect.forEach(
+    nodes,
+    (node, index) =>
+      node.send({ _tag: "Greet", nodeId: nodes[(index + 1) % nodes.length]?.nodeId ?? node.nodeId, digest }),
+    { discard: true }
+  )
+  yield* Effect.forEach(nodes, (node) => node.greeted, { discard: true })
 
   const outcomeOf = (node: NodeProcess.NodeProcess, stalled: Effect.Effect<never, string>) =>
     Effect.raceFirst(

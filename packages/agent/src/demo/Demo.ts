@@ -2,6 +2,7 @@
  * The demonstration: a cluster of processes on this machine takes an image from
  * a registry, and a report says how often it left there.
  */
+import { availableParallelism } from "node:os"
 import { type Digest, NodeId } from "@gantry/protocol"
 import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
@@ -59,6 +60,9 @@ export const run = Effect.fn("Demo.run")(function* (options: Options) {
   return Report.make({ ...course, blobs, nodes })
 }, Effect.scoped)
 
+/** So many nodes more on a processor make each as slow again as the first of them was. */
+const nodesPerSlowdown = 4
+
 /** From the start of the nodes to the moment when the last of them is through. */
 const rollOut = Effect.fnUntraced(function* (
   { source }: Options,
@@ -70,6 +74,8 @@ const rollOut = Effect.fnUntraced(function* (
   yield* screen.print(`starting ${nodeIds.length} nodes, a process each`)
   const display = yield* makeDisplay(nodeIds)
   const cluster = yield* Cluster.start({
+    compileCache: workspace.compileCache,
+    digest: origin.image.root.digest,
     starts: nodeIds.map(
       (nodeId): Start => ({
         _tag: "Start",
@@ -77,7 +83,8 @@ const rollOut = Effect.fnUntraced(function* (
         directory: workspace.layoutOf(nodeId),
         identityFile: workspace.secretOf(nodeId, "key"),
         dockerConfig: Option.getOrNull(origin.dockerConfigOf(nodeId)),
-        plainHttp: origin.plainHttp
+        plainHttp: origin.plainHttp,
+        slowness: 1 + nodeIds.length / availableParallelism() / nodesPerSlowdown
       })
     ),
     onProgress: display.show,
@@ -85,7 +92,7 @@ const rollOut = Effect.fnUntraced(function* (
   })
   if (source._tag === "Embedded" && source.killPuller) yield* killPuller(origin, cluster)
 
-  yield* screen.print("all nodes serve; all ask for the image now")
+  yield* screen.print("all nodes know each other; all ask for the image now")
   const askedAt = yield* Clock.currentTimeMillis
   yield* display.begin
   const outcomes = yield* cluster.pull(origin.image)

@@ -16,7 +16,9 @@ export const Start = Schema.TaggedStruct("Start", {
   /** A docker `config.json` with the node's credentials. */
   dockerConfig: Schema.NullOr(Schema.String),
   /** Registries, as `host:port`, that are asked over `http`. */
-  plainHttp: Schema.Array(Schema.String)
+  plainHttp: Schema.Array(Schema.String),
+  /** How much longer the node's seconds are than those of a node that has a machine to itself. */
+  slowness: Schema.Finite
 })
 export type Start = typeof Start.Type
 
@@ -25,6 +27,8 @@ export const Command = Schema.Union([
   Start,
   /** The members of the cluster from now on. */
   Schema.TaggedStruct("Join", { members: Schema.Array(Member) }),
+  /** Ask a member about a digest, to see that it answers. */
+  Schema.TaggedStruct("Greet", { nodeId: NodeId, digest: Digest }),
   Schema.TaggedStruct("Pull", { image: Image })
 ])
 export type Command = typeof Command.Type
@@ -35,6 +39,8 @@ export const Event = Schema.Union([
   Schema.TaggedStruct("Ready", { member: Member }),
   /** It knows the members it was given. */
   Schema.TaggedStruct("Joined", {}),
+  /** The member that it was to greet has answered. */
+  Schema.TaggedStruct("Greeted", {}),
   /** How much of the image is there, of what is known of it so far. */
   Schema.TaggedStruct("Progress", {
     bytes: Schema.Int,

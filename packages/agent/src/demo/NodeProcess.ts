@@ -37,6 +37,8 @@ export interface NodeProcess {
   readonly ready: Effect.Effect<Member, NodeProcessError>
   /** Succeeds when the node knows the members. */
   readonly joined: Effect.Effect<void, NodeProcessError>
+  /** Succeeds when the node has had an answer from the member that it was to greet. */
+  readonly greeted: Effect.Effect<void, NodeProcessError>
   /** Succeeds when the node has brought the image in. */
   readonly finished: Effect.Effect<void, NodeProcessError>
   /** Has the node end itself; succeeds when its process is gone and everything it told has been taken. */
@@ -47,6 +49,8 @@ export interface NodeProcess {
 
 export interface Options {
   readonly start: Start
+  /** A directory in which the processes leave their compiled code to each other. */
+  readonly compileCache: string
   /** Sees every event, in order, before it takes effect. */
   readonly onEvent: (event: Event) => Effect.Effect<void>
   /** Takes the lines of the node's log. */
@@ -56,10 +60,13 @@ export interface Options {
 /** How long a node may take to end after it was told to. */
 const stopGrace = "5 seconds"
 
+/** A small nursery for young objects, in MiB: a larger one makes no node faster, and takes its memory 64 times. */
+const semiSpace = "--max-semi-space-size=2"
+
 /** The node's program lies beside this file, as source or compiled; sources find each other by a condition. */
 const program = (): ReadonlyArray<string> => {
   const [extension, conditions] = import.meta.url.endsWith(".ts") ? ["ts", ["--conditions=@gantry/source"]] : ["js", []]
-  return [...conditions, fileURLToPath(new URL(`./node.${extension}`, import.meta.url))]
+  return [semiSpace, ...conditions, fileURLToPath(new URL(`./node.${extension}`, import.meta.url))]
 }
 
 /**
@@ -67,6 +74,7 @@ const program = (): ReadonlyArray<string> => {
  * does, however that comes about: its input ends then.
  */
 export const spawn = Effect.fn("NodeProcess.spawn")(function* ({
+  compileCache,
   onEvent,
   onLog,
   start
@@ -78,6 +86,7 @@ export const spawn = Effect.fn("NodeProcess.spawn")(function* ({
   const commands = yield* Queue.unbounded<Command, Cause.Done>()
   const ready = yield* Deferred.make<Member, NodeProcessError>()
   const joined = yield* Deferred.make<void, NodeProcessError>()
+  const greeted = yield* Deferred.make<void, NodeProcessError>()
   const finished = yield* Deferred.make<void, NodeProcessError>()
 
   const child = yield* spawner
@@ -87,15 +96,18 @@ export const spawn = Effect.fn("NodeProcess.spawn")(function* ({
           Stream.pipeThroughChannel(Ndjson.encodeSchema(commandLine)()),
           Stream.orDie
         ),
-        forceKillAfter: stopGrace
+        forceKillAfter: stopGrace,
+        env: { NODE_COMPILE_CACHE: compileCache },
+        extendEnv: true
       })
     )
     .pipe(Effect.mapError((error) => failure("Spawn")(`its process does not start: ${error.message}`)))
 
   const giveUp = (error: NodeProcessError) =>
-    Effect.all([Deferred.fail(ready, error), Deferred.fail(joined, error), Deferred.fail(finished, error)], {
-      discard: true
-    })
+    Effect.andThen(
+      Deferred.fail(ready, error),
+      Effect.forEach([joined, greeted, finished], (milestone) => Deferred.fail(milestone, error), { discard: true })
+    )
 
   const react = (event: Event): Effect.Effect<unknown> => {
     switch (event._tag) {
@@ -103,6 +115,8 @@ export const spawn = Effect.fn("NodeProcess.spawn")(function* ({
         return Deferred.succeed(ready, event.member)
       case "Joined":
         return Deferred.succeed(joined, undefined)
+      case "Greeted":
+        return Deferred.succeed(greeted, undefined)
       case "Finished":
         return Deferred.succeed(finished, undefined)
       case "Failed":
@@ -144,6 +158,7 @@ export const spawn = Effect.fn("NodeProcess.spawn")(function* ({
     send: (command) => Effect.asVoid(Queue.offer(commands, command)),
     ready: Deferred.await(ready),
     joined: Deferred.await(joined),
+    greeted: Deferred.await(greeted),
     finished: Deferred.await(finished),
     stop: Effect.andThen(Queue.end(commands), Fiber.await(output)),
     kill: Effect.ignore(child.kill({ killSignal: "SIGKILL" }))

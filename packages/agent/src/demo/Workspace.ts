@@ -25,6 +25,8 @@ export class WorkspaceError extends Schema.TaggedError<WorkspaceError>("@gantry/
 
 /** The directories of one run. */
 export interface Workspace {
+  /** For the compiled code of the nodes' program. */
+  readonly compileCache: string
   /** An image layout for the embedded registry. */
   readonly origin: string
   /** The image layout of a node. */
@@ -70,6 +72,7 @@ export const make = Effect.fnUntraced(function* (
   yield* fs.makeDirectory(secrets, { mode: 0o700 })
 
   return {
+    compileCache: path.join(root, "compiled"),
     origin: path.join(root, "origin"),
     layoutOf: (nodeId) => path.join(nodes, nodeId),
     secretOf: (nodeId, name) => path.join(secrets, `${nodeId}.${name}`),
