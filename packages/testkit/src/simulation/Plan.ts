@@ -235,9 +235,11 @@ export const make = (seed: number, { nodes: count }: Options): Effect.Effect<Pla
     // The requests
 
     const spreadMillis = yield* pick([0, 0, 500, 5_000, 30_000])
-    const share = yield* pick([1, 1, 0.5])
     const requests: Array<PlannedRequest> = []
-    for (const [blob, { refs }] of blobs.entries()) {
+    for (const [blob, { originMillis, refs }] of blobs.entries()) {
+      // Whoever waits asks all the time: a crowd for a long while would cost more than it shows.
+      const isLong = originMillis > 5_000 || (refs[0]?.answers.length ?? 0) > 2
+      const share = isLong ? Math.min(1, 10 / count) : yield* pick([1, 0.5, 0.25])
       for (const node of everyone) {
         if (!(yield* chance(share))) continue
         const ref = refs.length > 1 && (yield* chance(0.3)) ? 1 : 0

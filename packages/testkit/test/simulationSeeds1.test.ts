@@ -1,0 +1,3 @@
+import { testSeeds } from "./simulationSeeds.ts"
+
+testSeeds(1, 100)
