@@ -1,7 +1,7 @@
 /**
  * A Go client, and our server (protocol, sections 1 to 6).
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import type * as CoordConfig from "@gantry/coord/CoordConfig"
 import type { Inflight } from "@gantry/coord/Inflight"
 import type { MembersView } from "@gantry/coord/MembersView"
@@ -9,11 +9,9 @@ import * as MembersViews from "@gantry/coord/MembersView"
 import { type PullRequest, PumpResult } from "@gantry/coord/Pump"
 import { StoreError } from "@gantry/coord/Store"
 import { type FailureClass, maxMessageBytes, NodeId, protocolId, Rendezvous, Timestamp } from "@gantry/protocol"
-import { digestOf } from "@gantry/testkit/Fixtures"
 import {
   ioTurn,
   memberOf,
-  type Peers,
   type ServerOptions,
   serverNode,
   startServer,
@@ -27,9 +25,22 @@ import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { bytesField, concat, frame, numberField } from "./bytes.ts"
 import {
+  ask,
+  batch,
+  instant,
+  instantText,
+  manyDigests,
+  nothing,
+  other,
+  query,
+  startOurServer,
+  talk,
+  test,
+  wanted
+} from "./calls.ts"
+import {
   close,
   closeWrite,
-  type ForeignPeer,
   isBuilt,
   type Json,
   type Outcome,
@@ -43,55 +54,6 @@ import {
 } from "./ForeignPeer.ts"
 import * as OurPeers from "./OurPeers.ts"
 
-const wanted = digestOf("wanted")
-const other = digestOf("other")
-const manyDigests = (count: number) => Array.from({ length: count }, (_, index) => digestOf(`digest ${index}`))
-
-const query: Json = { pullIntentRequest: { digest: wanted } }
-const batch = (digests: ReadonlyArray<string>, fields: Record<string, Json> = {}): Json => ({
-  pleasePullRequest: {
-    digests: [...digests],
-    upstreamRegistry: "registry.example.com",
-    repository: "library/nginx",
-    kind: "KIND_BLOB",
-    ...fields
-  }
-})
-
-/** The 15th of June 2025, to the nanosecond. */
-const instant = Timestamp.make(1_750_000_000_123_456_789n)
-const instantText = "2025-06-15T15:06:40.123456789Z"
-
-/** A step that did what it was asked to, or a stream that ended in peace without a byte. */
-const nothing: Outcome = {}
-
-/** A server of ours, and a Go peer. */
-const pairUp = Effect.fnUntraced(function* (options: ServerOptions = {}) {
-  const peer = yield* OurPeers.join
-  const go = yield* spawn("go")
-  const server = yield* startServer({ ...options, peer })
-  return { ...server, peer, go }
-})
-
-/** What the Go agents do for one call. */
-const call = (message: Json): ReadonlyArray<Step> => [write(message), closeWrite, read, readAll, close]
-
-/** Opens a stream and takes steps on it. */
-const talk = (go: ForeignPeer, to: OurPeers.OurPeer, ...steps: ReadonlyArray<Step>) =>
-  Effect.flatMap(go.open(to.address), (stream) => stream.run(...steps))
-
-/** Calls, and gives what was read: the reply, with nothing behind it and no trouble around it, or why there is none. */
-const ask = Effect.fnUntraced(function* (go: ForeignPeer, to: OurPeers.OurPeer, message: Json) {
-  const [written, ended, reply, ...rest] = yield* talk(go, to, ...call(message))
-  if (reply?.error === undefined) {
-    assert.deepStrictEqual([written, ended, ...rest], [nothing, nothing, nothing, nothing])
-  }
-  return reply
-})
-
-const test = (title: string, body: Effect.Effect<void, unknown, Scope.Scope | Peers>) =>
-  it.effect(title, () => Effect.provide(body, OurPeers.layer))
-
 describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
   describe("asking what we know", () => {
     const learns = (
@@ -104,7 +66,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
       test(
         title,
         Effect.gen(function* () {
-          const { counts: counted, go, inflight, peer } = yield* pairUp(options)
+          const { counts: counted, foreign: go, inflight, peer } = yield* startOurServer("go", options)
           yield* prepare(inflight)
           assert.deepStrictEqual(yield* ask(go, peer, query), { message: { pullIntentResponse: intent } })
           assert.deepStrictEqual(yield* counted, { pullIntentServed: 1, ...counts })
@@ -186,7 +148,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
         title,
         Effect.gen(function* () {
           const pull = result === undefined ? {} : { pull: () => Effect.succeed(result) }
-          const { counts: counted, go, peer } = yield* pairUp(pull)
+          const { counts: counted, foreign: go, peer } = yield* startOurServer("go", pull)
           assert.deepStrictEqual(yield* ask(go, peer, batch([wanted])), {
             message: { pleasePullResponse: { results: [{ digest: wanted, ...verdict }] } }
           })
@@ -244,7 +206,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
       "has the pump learn of the reference, of every kind, and of who asked",
       Effect.gen(function* () {
         const { pull, requests } = recordingPump()
-        const { go, peer } = yield* pairUp({ pull })
+        const { foreign: go, peer } = yield* startOurServer("go", { pull })
         for (const kind of ["KIND_BLOB", "KIND_MANIFEST", "KIND_CONFIG", "KIND_UNSPECIFIED", 4, 2_147_483_647, -1]) {
           yield* ask(go, peer, batch([wanted], { kind }))
         }
@@ -262,7 +224,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
         `gets ${count} outcomes in the order of its request`,
         Effect.gen(function* () {
           const { pull } = recordingPump()
-          const { counts, go, peer } = yield* pairUp({ pull })
+          const { counts, foreign: go, peer } = yield* startOurServer("go", { pull })
           const digests = manyDigests(count)
           assert.deepStrictEqual(yield* ask(go, peer, batch(digests)), {
             message: { pleasePullResponse: { results: digests.map(started) } }
@@ -275,7 +237,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     test(
       "gets an empty response to an empty batch",
       Effect.gen(function* () {
-        const { counts, go, peer } = yield* pairUp()
+        const { counts, foreign: go, peer } = yield* startOurServer("go")
         assert.deepStrictEqual(yield* ask(go, peer, batch([])), { message: { pleasePullResponse: {} } })
         assert.deepStrictEqual(yield* counts, { pleasePullServed: 1 })
       })
@@ -285,7 +247,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
       "gets outcomes for the digests that are digests",
       Effect.gen(function* () {
         const { pull } = recordingPump()
-        const { counts, go, peer } = yield* pairUp({ pull })
+        const { counts, foreign: go, peer } = yield* startOurServer("go", { pull })
         const digests = [` ${wanted}`, wanted, "sha256:ABC", other, wanted.toUpperCase(), ""]
         assert.deepStrictEqual(yield* ask(go, peer, batch(digests)), {
           message: { pleasePullResponse: { results: [started(wanted), started(other)] } }
@@ -302,7 +264,11 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
       "gets the outcomes that there are when the time for dispatch is up",
       Effect.gen(function* () {
         const stuck = yield* Deferred.make<void>()
-        const { counts, go, peer } = yield* pairUp({
+        const {
+          counts,
+          foreign: go,
+          peer
+        } = yield* startOurServer("go", {
           pull: ({ ref }) =>
             ref.digest === wanted
               ? Effect.succeed(PumpResult.Started({ startedAt: instant }))
@@ -325,7 +291,11 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
         title,
         Effect.gen(function* () {
           let calls = 0
-          const { counts, go, peer } = yield* pairUp({
+          const {
+            counts,
+            foreign: go,
+            peer
+          } = yield* startOurServer("go", {
             pull: () =>
               Effect.sync(() => {
                 calls++
@@ -370,7 +340,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     test(
       "while it sends a body of 1 MiB + 1, gets a reset a second later",
       Effect.gen(function* () {
-        const { counts, go, peer } = yield* pairUp()
+        const { counts, foreign: go, peer } = yield* startOurServer("go")
         const stream = yield* go.open(peer.address)
         const sending = yield* Effect.forkChild(stream.run(writeBytes(frame(new Uint8Array(maxMessageBytes + 1)))), {
           startImmediately: true
@@ -385,7 +355,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     test(
       "for stopping in the middle of a frame, gets an end without a byte when its time is up",
       Effect.gen(function* () {
-        const { counts, go, peer } = yield* pairUp()
+        const { counts, foreign: go, peer } = yield* startOurServer("go")
         const stream = yield* go.open(peer.address)
         yield* stream.run(writeBytes(frame(queryBody).subarray(0, 20)))
         const ending = yield* Effect.forkChild(stream.run(readAll))
@@ -401,7 +371,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     test(
       "uses Noise and Yamux, and gets no word about us by identify",
       Effect.gen(function* () {
-        const { go, peer } = yield* pairUp()
+        const { foreign: go, peer } = yield* startOurServer("go")
         const stream = yield* go.open(peer.address, { lazy: false })
         assert.deepInclude(stream, {
           peer: peer.address.peerId,
@@ -409,7 +379,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
           security: "/noise",
           muxer: "/yamux/1.0.0"
         })
-        assert.deepStrictEqual((yield* stream.run(...call(query)))[2], served)
+        assert.deepStrictEqual((yield* stream.run(write(query), closeWrite, read, close))[2], served)
         yield* OurPeers.eventually(() => OurPeers.openStreams(peer) === 0)
       })
     )
@@ -417,7 +387,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     test(
       "may send header, protocol and request together, before we agreed to anything",
       Effect.gen(function* () {
-        const { counts, go, peer } = yield* pairUp()
+        const { counts, foreign: go, peer } = yield* startOurServer("go")
         for (let calls = 0; calls < 3; calls++) assert.deepStrictEqual(yield* ask(go, peer, query), served)
         assert.deepStrictEqual(yield* counts, { pullIntentServed: 3 })
       })
@@ -438,18 +408,18 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     test(
       "that speaks a newer version too, agrees with us on ours",
       Effect.gen(function* () {
-        const { go, peer } = yield* pairUp()
+        const { foreign: go, peer } = yield* startOurServer("go")
         const protocols = ["/gantry/coord/1.1.0", protocolId]
         const stream = yield* go.open(peer.address, { protocols, lazy: false })
         assert.strictEqual(stream.protocol, protocolId)
-        assert.deepStrictEqual((yield* stream.run(...call(query)))[2], served)
+        assert.deepStrictEqual((yield* stream.run(write(query), closeWrite, read, close))[2], served)
       })
     )
 
     test(
       "may end its side before or after it reads, or not at all",
       Effect.gen(function* () {
-        const { counts, go, peer } = yield* pairUp()
+        const { counts, foreign: go, peer } = yield* startOurServer("go")
         for (const steps of [
           [write(query), closeWrite, read, close],
           [write(query), read, closeWrite, close],
@@ -469,7 +439,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     test(
       "that it never closes, is forgotten by us a second later; its slot is free at once",
       Effect.gen(function* () {
-        const { counts, go, peer } = yield* pairUp({ config: { maxConcurrentStreams: 1 } })
+        const { counts, foreign: go, peer } = yield* startOurServer("go", { config: { maxConcurrentStreams: 1 } })
         const held = yield* go.open(peer.address)
         assert.deepStrictEqual(yield* held.run(write(query), read), [nothing, served])
         assert.deepStrictEqual(yield* ask(go, peer, query), served)
@@ -486,7 +456,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     test(
       "sends a request of exactly 1 MiB in segments of every size",
       Effect.gen(function* () {
-        const { counts, go, peer } = yield* pairUp()
+        const { counts, foreign: go, peer } = yield* startOurServer("go")
         const body = bytesField(1, bytesField(1, wanted))
         const padding = bytesField(15, new Uint8Array(maxMessageBytes - body.length - 4))
         const whole = frame(concat(body, padding))
@@ -508,7 +478,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     test(
       "gets an answer to its first frame, whatever follows",
       Effect.gen(function* () {
-        const { counts, go, peer } = yield* pairUp()
+        const { counts, foreign: go, peer } = yield* startOurServer("go")
         const twice = frame(bytesField(1, bytesField(1, wanted)))
         const outcomes = yield* talk(go, peer, writeBytes(concat(twice, twice)), read, readAll, close)
         assert.deepStrictEqual(outcomes, [nothing, served, nothing, nothing])
@@ -521,7 +491,11 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
       Effect.gen(function* () {
         const pulling = yield* Deferred.make<void>()
         const proceed = yield* Deferred.make<PumpResult>()
-        const { counts, go, peer } = yield* pairUp({
+        const {
+          counts,
+          foreign: go,
+          peer
+        } = yield* startOurServer("go", {
           pull: () => Effect.andThen(Deferred.succeed(pulling, undefined), Deferred.await(proceed))
         })
         const stream = yield* go.open(peer.address)
@@ -543,11 +517,11 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     const pairUpBusy = Effect.fnUntraced(function* (config: CoordConfig.Options) {
       const pulling = yield* Deferred.make<void>()
       const proceed = yield* Deferred.make<PumpResult>()
-      const pair = yield* pairUp({
+      const pair = yield* startOurServer("go", {
         config,
         pull: () => Effect.andThen(Deferred.succeed(pulling, undefined), Deferred.await(proceed))
       })
-      const held = yield* Effect.forkChild(ask(pair.go, pair.peer, batch([wanted])), { startImmediately: true })
+      const held = yield* Effect.forkChild(ask(pair.foreign, pair.peer, batch([wanted])), { startImmediately: true })
       yield* Deferred.await(pulling)
       return { ...pair, finish: Effect.andThen(Deferred.succeed(proceed, PumpResult.NoPump()), Fiber.join(held)) }
     })
@@ -555,7 +529,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     test(
       "over the cap gets a reset at once, and is served again when a slot is free",
       Effect.gen(function* () {
-        const { counts, finish, go, peer } = yield* pairUpBusy({ maxConcurrentStreams: 1 })
+        const { counts, finish, foreign: go, peer } = yield* pairUpBusy({ maxConcurrentStreams: 1 })
         assert.deepStrictEqual(yield* ask(go, peer, query), { error: "reset" })
         assert.deepStrictEqual(yield* counts, { "streamError:stream_limit": 1 })
         assert.isDefined((yield* finish)?.message)
@@ -566,7 +540,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     test(
       "over the cap of its peer gets a reset, and other peers are served",
       Effect.gen(function* () {
-        const { counts, finish, go, peer } = yield* pairUpBusy({ maxConcurrentStreamsPerPeer: 1 })
+        const { counts, finish, foreign: go, peer } = yield* pairUpBusy({ maxConcurrentStreamsPerPeer: 1 })
         const honest = yield* spawn("go")
         assert.deepStrictEqual(yield* ask(go, peer, query), { error: "reset" })
         assert.deepStrictEqual(yield* ask(honest, peer, query), served)
@@ -638,7 +612,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
       test(
         title,
         Effect.gen(function* () {
-          const { go, peer } = yield* pairUp()
+          const { foreign: go, peer } = yield* startOurServer("go")
           const outcomes = yield* talk(go, peer, writeBytes(frame(body)), closeWrite, read, readAll, close)
           assert.deepStrictEqual(outcomes, [nothing, nothing, { message: reply }, nothing, nothing])
         })
@@ -669,7 +643,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
     test(
       "gets an end without a byte for a message that only the newer version knows",
       Effect.gen(function* () {
-        const { counts, go, peer } = yield* pairUp()
+        const { counts, foreign: go, peer } = yield* startOurServer("go")
         const outcomes = yield* talk(go, peer, writeBytes(frame(bytesField(5, "x"))), closeWrite, readAll, close)
         assert.deepStrictEqual(outcomes, [nothing, nothing, nothing, nothing])
         assert.deepStrictEqual(yield* counts, { "streamError:request": 1 })

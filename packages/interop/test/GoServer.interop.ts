@@ -1,13 +1,12 @@
 /**
  * Our client, and a Go server (protocol, sections 1, 2, 7 and 9).
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import type { CoordClientError, CoordClientReason } from "@gantry/coord/CoordClient"
 import {
   AlreadyPulling,
   type Digest,
   maxMessageBytes,
-  NodeId,
   PleasePullOutcome,
   PullIntent,
   RecentlyFailed,
@@ -17,21 +16,31 @@ import {
   type Verdict
 } from "@gantry/protocol"
 import { digestOf, pleasePull } from "@gantry/testkit/Fixtures"
-import { type Peers, startClient } from "@gantry/testkit/suites/CoordFixture"
+import { startClient } from "@gantry/testkit/suites/CoordFixture"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { bytesField, concat, frame, numberField } from "./bytes.ts"
 import {
+  answered,
+  instant,
+  instantText,
+  manyDigests,
+  nothing,
+  other,
+  serve,
+  startOurClient,
+  target,
+  test,
+  wanted
+} from "./calls.ts"
+import {
   close,
   closeConnection,
-  type ForeignPeer,
   isBuilt,
   type Json,
-  type Outcome,
   read,
   readAll,
   reset,
@@ -42,15 +51,6 @@ import {
   writeBytes
 } from "./ForeignPeer.ts"
 import * as OurPeers from "./OurPeers.ts"
-
-const target = NodeId.make("target")
-const wanted = digestOf("wanted")
-const other = digestOf("other")
-const manyDigests = (count: number) => Array.from({ length: count }, (_, index) => digestOf(`digest ${index}`))
-
-/** The 15th of June 2025, to the nanosecond. */
-const instant = Option.some(Timestamp.make(1_750_000_000_123_456_789n))
-const instantText = "2025-06-15T15:06:40.123456789Z"
 
 /** Go's zero time. */
 const goZeroText = "0001-01-01T00:00:00Z"
@@ -65,37 +65,13 @@ const unknowing = new PullIntent({
   failureClass: "unspecified"
 })
 
-/** A step that did what it was asked to, or a stream that ended in peace without a byte. */
-const nothing: Outcome = {}
-
-/** A client of ours, and the Go peer behind its target. */
-const pairUp = Effect.gen(function* () {
-  const peer = yield* OurPeers.join
-  const go = yield* spawn("go")
-  const client = yield* startClient({ peer, resolve: () => Effect.succeedSome(go.address) })
-  return { ...client, peer, go }
-})
-
-/** Makes a call and has the Go peer take steps on its stream. */
-const serve = Effect.fnUntraced(function* <A, E>(go: ForeignPeer, call: Effect.Effect<A, E>, ...steps: Array<Step>) {
-  const calling = yield* Effect.forkChild(Effect.exit(call), { startImmediately: true })
-  const stream = yield* go.accept
-  const outcomes = yield* stream.run(...steps)
-  return { exit: yield* Fiber.join(calling), outcomes, stream }
-})
-
-/** A call that a Go peer answers with the steps, after it has read the request to its end. */
-const answered = <A, E>(go: ForeignPeer, call: Effect.Effect<A, E>, ...steps: Array<Step>) =>
-  Effect.flatMap(serve(go, call, read, readAll, ...steps), ({ exit }) => exit)
-
-const test = (title: string, body: Effect.Effect<void, unknown, Scope.Scope | Peers>) =>
-  it.effect(title, () => Effect.provide(body, OurPeers.layer))
+const since = Option.some(instant)
 
 describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
   test(
     "sends one frame that Go understands, and ends its side",
     Effect.gen(function* () {
-      const { client, go, peer } = yield* pairUp
+      const { client, foreign: go, peer } = yield* startOurClient("go")
       const query = client.pullIntentQuery(target, wanted)
       const { outcomes, stream } = yield* serve(go, query, read, readAll, write({ pullIntentResponse: {} }), close)
       assert.deepStrictEqual(outcomes, [
@@ -114,7 +90,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
       test(
         title,
         Effect.gen(function* () {
-          const { client, go } = yield* pairUp
+          const { client, foreign: go } = yield* startOurClient("go")
           const query = client.pullIntentQuery(target, wanted)
           assert.deepStrictEqual(
             yield* answered(go, query, write({ pullIntentResponse: response }), close),
@@ -140,7 +116,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
       {
         hasCached: true,
         inFlight: true,
-        startedAt: instant,
+        startedAt: since,
         hrwRank: 2,
         recentlyFailed: true,
         cooldownUntil: Option.some(Timestamp.make(1_750_000_030_000_000_000n)),
@@ -183,7 +159,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
       test(
         title,
         Effect.gen(function* () {
-          const { client, go } = yield* pairUp
+          const { client, foreign: go } = yield* startOurClient("go")
           const results = [{ digest: wanted, ...result }]
           assert.deepStrictEqual(
             yield* answered(
@@ -199,12 +175,12 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
     learns(
       "learns that the pull started",
       { outcome: "OUTCOME_STARTED", startedAt: instantText },
-      new Started({ startedAt: instant })
+      new Started({ startedAt: since })
     )
     learns(
       "learns that the pull runs",
       { outcome: "OUTCOME_ALREADY_PULLING", startedAt: instantText },
-      new AlreadyPulling({ startedAt: instant })
+      new AlreadyPulling({ startedAt: since })
     )
     learns(
       "learns of a start that Go does not know",
@@ -214,7 +190,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
     learns(
       "learns of a recent failure",
       { outcome: "OUTCOME_RECENTLY_FAILED", cooldownUntil: instantText, failureClass: "FAILURE_CLASS_AUTH" },
-      new RecentlyFailed({ cooldownUntil: instant, failureClass: "auth" })
+      new RecentlyFailed({ cooldownUntil: since, failureClass: "auth" })
     )
     learns(
       "learns of a recent failure about which nothing is said",
@@ -251,7 +227,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
       test(
         `asks for a ${kind} as ${wire}`,
         Effect.gen(function* () {
-          const { client, go } = yield* pairUp
+          const { client, foreign: go } = yield* startOurClient("go")
           const call = client.pleasePull(target, pleasePull([wanted, other], kind))
           const { outcomes } = yield* serve(go, call, read, readAll, write({ pleasePullResponse: {} }), close)
           assert.deepStrictEqual(outcomes.slice(0, 2), [requestFor([wanted, other], wire), nothing])
@@ -268,7 +244,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
       test(
         `sends ${count} digests in batches of ${sizes.join(" and ")}, one after the other`,
         Effect.gen(function* () {
-          const { client, go } = yield* pairUp
+          const { client, foreign: go } = yield* startOurClient("go")
           const digests = manyDigests(count)
           const calling = yield* Effect.forkChild(client.pleasePull(target, pleasePull(digests)), {
             startImmediately: true
@@ -281,7 +257,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
           }
           assert.deepStrictEqual(
             yield* Fiber.join(calling),
-            digests.map((digest) => new PleasePullOutcome({ digest, verdict: new Started({ startedAt: instant }) }))
+            digests.map((digest) => new PleasePullOutcome({ digest, verdict: new Started({ startedAt: since }) }))
           )
         })
       )
@@ -290,7 +266,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
     test(
       "keeps the order of its request, whatever is missing, foreign, malformed or there twice",
       Effect.gen(function* () {
-        const { client, counts, go } = yield* pairUp
+        const { client, counts, foreign: go } = yield* startOurClient("go")
         const missing = digestOf("missing")
         const results = [
           started(digestOf("foreign")),
@@ -307,9 +283,9 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
           close
         )
         assert.deepStrictEqual(outcomes, [
-          new PleasePullOutcome({ digest: wanted, verdict: new Started({ startedAt: instant }) }),
+          new PleasePullOutcome({ digest: wanted, verdict: new Started({ startedAt: since }) }),
           new PleasePullOutcome({ digest: missing, verdict: new Unspecified() }),
-          new PleasePullOutcome({ digest: other, verdict: new AlreadyPulling({ startedAt: instant }) })
+          new PleasePullOutcome({ digest: other, verdict: new AlreadyPulling({ startedAt: since }) })
         ])
         assert.deepStrictEqual(yield* counts, { foreignOutcomes: 3 })
       })
@@ -322,7 +298,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
       test(
         title,
         Effect.gen(function* () {
-          const { client, go } = yield* pairUp
+          const { client, foreign: go } = yield* startOurClient("go")
           const query = client.pullIntentQuery(target, wanted)
           assert.deepStrictEqual(yield* answered(go, query, writeBytes(bytes, segment), close), intent)
         })
@@ -354,7 +330,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
     test(
       "of a newer version about digests, without its fields and outcomes",
       Effect.gen(function* () {
-        const { client, go } = yield* pairUp
+        const { client, foreign: go } = yield* startOurClient("go")
         const result = concat(bytesField(1, wanted), numberField(2, 4), bytesField(6, "why"), numberField(7, 1))
         const reply = frame(bytesField(4, concat(bytesField(1, result), numberField(2, 9))))
         assert.deepStrictEqual(
@@ -367,7 +343,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
     test(
       "before it has ended its own side",
       Effect.gen(function* () {
-        const { client, go } = yield* pairUp
+        const { client, foreign: go } = yield* startOurClient("go")
         const query = client.pullIntentQuery(target, wanted)
         const { exit } = yield* serve(go, query, writeBytes(frame(body)), close)
         assert.deepStrictEqual(exit, Exit.succeed(rank(7)))
@@ -377,7 +353,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
     test(
       "and then a reset: with the reply, or with a typed error as Go itself would have",
       Effect.gen(function* () {
-        const { client, go, peer } = yield* pairUp
+        const { client, foreign: go, peer } = yield* startOurClient("go")
         const query = client.pullIntentQuery(target, wanted)
         const { exit } = yield* serve(go, query, read, writeBytes(frame(body)), reset)
         if (Exit.isSuccess(exit)) assert.deepStrictEqual(exit.value, rank(7))
@@ -398,7 +374,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
       test(
         title,
         Effect.gen(function* () {
-          const { client, go, peer } = yield* pairUp
+          const { client, foreign: go, peer } = yield* startOurClient("go")
           const query = client.pullIntentQuery(target, wanted)
           const error = yield* Effect.flip(answered(go, query, ...steps))
           assert.deepInclude(error, { reason, phase, target })
@@ -436,7 +412,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
     test(
       "when Go is silent; Go sees a reset",
       Effect.gen(function* () {
-        const { client, go, peer } = yield* pairUp
+        const { client, foreign: go, peer } = yield* startOurClient("go")
         const calling = yield* Effect.forkChild(Effect.flip(client.pullIntentQuery(target, wanted)))
         const stream = yield* go.accept
         assert.deepStrictEqual(yield* stream.run(read, readAll), [
@@ -455,7 +431,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
     test(
       "for a please_pull of several batches as soon as one fails, and sends no more",
       Effect.gen(function* () {
-        const { client, go } = yield* pairUp
+        const { client, foreign: go } = yield* startOurClient("go")
         const call = client.pleasePull(target, pleasePull(manyDigests(600)))
         const calling = yield* Effect.forkChild(Effect.flip(call), { startImmediately: true })
         const first = yield* go.accept
@@ -494,7 +470,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
   test(
     "resets its stream at once when its caller is interrupted",
     Effect.gen(function* () {
-      const { client, go } = yield* pairUp
+      const { client, foreign: go } = yield* startOurClient("go")
       const calling = yield* Effect.forkChild(client.pullIntentQuery(target, wanted))
       const stream = yield* go.accept
       yield* stream.run(read, readAll)
@@ -507,7 +483,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
   test(
     "asks over the connection that Go opened",
     Effect.gen(function* () {
-      const { client, go, peer } = yield* pairUp
+      const { client, foreign: go, peer } = yield* startOurClient("go")
       const stream = yield* go.open(peer.address)
       yield* stream.run(reset)
       for (const digest of [wanted, other]) {

@@ -50,18 +50,19 @@ const isInstalled = (tool: string) =>
 const build = Effect.fnUntraced(function* (language: Language) {
   const { arguments: args, folder, program, tool }: Recipe = recipes[language]
   if (!(yield* isInstalled(tool))) {
-    if (yield* Config.withDefault(Config.Boolean("CI"), false)) return yield* Effect.die(`${tool} is not installed`)
+    if (yield* Config.withDefault(Config.Boolean("CI"), false))
+      return yield* Effect.die(new Error(`${tool} is not installed`))
     yield* Effect.logWarning(`${tool} is not installed: the tests against ${language}-libp2p are skipped`)
     return {}
   }
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const command = ChildProcess.make(tool, args, { cwd: pathOf(folder), stdout: "inherit", stderr: "inherit" })
   const exitCode = yield* spawner.exitCode(command)
-  if (exitCode !== 0) return yield* Effect.die(`${tool} failed with exit code ${exitCode}`)
+  if (exitCode !== 0) return yield* Effect.die(new Error(`${tool} failed with exit code ${exitCode}`))
   return { [language]: pathOf(program) }
 })
 
-const buildAll = Effect.all([build("go")]).pipe(Effect.provide(NodeServices.layer))
+const buildAll = Effect.all([build("go"), build("rust")]).pipe(Effect.provide(NodeServices.layer))
 
 export default async ({ provide }: TestProject) => {
   const built = await Effect.runPromise(buildAll)
