@@ -141,6 +141,48 @@ const setback: Effect.Effect<OriginAnswer> = Effect.flatMap(
   })
 )
 
+/** A blob that the origin delivers in a second under its right name, for plans written by hand. */
+export const blobOf = (name: string, fields: Partial<PlannedBlob> = {}): PlannedBlob => {
+  const digest = Fixtures.digestOf(name)
+  const ref = new OriginRef({ registry: Fixtures.registry, repository: Fixtures.repository, digest })
+  return {
+    name,
+    bytes: new TextEncoder().encode(name),
+    digest,
+    kind: "layer",
+    isSizeKnown: false,
+    originMillis: 1_000,
+    peerMillis: 10,
+    refs: [{ ref, answers: [deliver] }],
+    ...fields
+  }
+}
+
+/** A plan written by hand: nodes that all ask for all blobs at once, and nothing goes wrong but what is said. */
+export const calm = (
+  count: number,
+  blobs: ReadonlyArray<PlannedBlob> = [blobOf("blob")],
+  fields: Partial<Plan> = {}
+): Plan => {
+  const everyone = Array.from({ length: count }, (_, index) => index)
+  return {
+    seed: 0,
+    nodes: everyone.map(() => ({ zone: undefined, clockOffsetMillis: 0, diskMillis: 0, ceiling: 16, view: 0 })),
+    views: [everyone],
+    blobs,
+    requests: blobs.flatMap((_, blob) => everyone.map((node) => ({ at: 0, node, blob, ref: 0 }))),
+    faults: [],
+    latencyMillis: 5,
+    jitterMillis: 0,
+    duplicates: 0,
+    losesFirstReplies: false,
+    deadlineMillis: 120_000,
+    hides: [],
+    spoils: [],
+    ...fields
+  }
+}
+
 /** Draws the plan of a seed. */
 export const make = (seed: number, { nodes: count }: Options): Effect.Effect<Plan> =>
   Effect.gen(function* () {
