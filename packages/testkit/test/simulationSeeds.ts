@@ -18,7 +18,7 @@ const story = (result: Simulation.Result): string =>
 const blockSize = 25
 
 /** Tests that every invariant holds in a range of seeds. */
-export const testSeeds = (from: number, to: number): void =>
+export const testSeeds = (from: number, to: number): void => {
   describe("a cluster of 40 nodes keeps what it promises", () => {
     for (let first = from; first <= to; first += blockSize) {
       const last = Math.min(to, first + blockSize - 1)
@@ -31,3 +31,4 @@ export const testSeeds = (from: number, to: number): void =>
       it.effect(`in seeds ${first} to ${last}`, () => Effect.forEach(seeds, holds, { discard: true }), 300_000)
     }
   })
+}

@@ -134,9 +134,15 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
 
   // What goes wrong
 
+  /** Nothing mends it, or nothing needs to. */
+  const beyond: MemoryNetwork.Fault = { heal: Effect.void }
+  const told = (heal: Effect.Effect<void>, tell: () => void): MemoryNetwork.Fault => ({
+    heal: Effect.andThen(heal, Effect.sync(tell))
+  })
+
   const stop = Effect.fnUntraced(function* (machine: SimulatedNode.Machine, isCrash: boolean) {
     const { process } = machine
-    if (process === undefined) return Effect.void
+    if (process === undefined) return beyond
     machine.process = undefined
     ledger.note(machine.index, "fault", isCrash ? "crashes" : "shuts down")
     if (isCrash) {
@@ -145,18 +151,19 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
     }
     const crash = isCrash ? yield* network.crash(machine.peerId) : undefined
     const closing = yield* Effect.forkIn(Scope.close(process.scope, Exit.void), scope, { startImmediately: true })
-    return Effect.gen(function* () {
+    const heal = Effect.gen(function* () {
       yield* Fiber.await(closing)
       yield* start(machine)
       if (crash !== undefined) yield* crash.heal
       ledger.note(machine.index, "fault", "is back")
     })
+    return { heal }
   })
 
-  /** Brings a fault about and gives what mends it. */
+  /** Brings a fault about. */
   const cause = Effect.fnUntraced(function* (
     fault: Plan.PlannedFault
-  ): Effect.fn.Return<Effect.Effect<void>, never, Scope.Scope> {
+  ): Effect.fn.Return<MemoryNetwork.Fault, never, Scope.Scope> {
     if (fault._tag === "Partition") {
       const peers = fault.group.map((index) => (machines[index] as SimulatedNode.Machine).peerId)
       const others = machines.filter(({ index }) => !fault.group.includes(index)).map(({ peerId }) => peerId)
@@ -164,10 +171,7 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
       const { heal } = yield* network.partition(peers, others, { oneWay: fault.oneWay, opens: fault.opens })
       const how = fault.oneWay ? "cannot send to" : "parted from"
       ledger.note(undefined, "fault", `${names} ${how} the others (${fault.opens})`)
-      return Effect.andThen(
-        heal,
-        Effect.sync(() => ledger.note(undefined, "fault", "a partition is healed"))
-      )
+      return told(heal, () => ledger.note(undefined, "fault", "a partition is healed"))
     }
     if (fault._tag === "Loss") {
       const setLoss = (value: number) => {
@@ -176,16 +180,13 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
         return network.link({}, { latency: plan.latencyMillis, jitter: plan.jitterMillis, loss: value })
       }
       yield* setLoss(fault.chance)
-      return Effect.suspend(() => setLoss(0))
+      return { heal: Effect.suspend(() => setLoss(0)) }
     }
     const machine = machines[fault.node] as SimulatedNode.Machine
     const set = (text: string, undone: string, change: () => void, undo: () => void) => {
       change()
       ledger.note(machine.index, "fault", text)
-      return Effect.sync(() => {
-        undo()
-        ledger.note(machine.index, "fault", undone)
-      })
+      return told(Effect.sync(undo), () => ledger.note(machine.index, "fault", undone))
     }
     switch (fault._tag) {
       case "Crash":
@@ -194,10 +195,7 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
       case "Freeze": {
         const { heal } = yield* network.freeze(machine.peerId)
         ledger.note(machine.index, "fault", "freezes")
-        return Effect.andThen(
-          heal,
-          Effect.sync(() => ledger.note(machine.index, "fault", "thaws"))
-        )
+        return told(heal, () => ledger.note(machine.index, "fault", "thaws"))
       }
       case "SlowDisk": {
         const usual = machine.planned.diskMillis
@@ -212,7 +210,7 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
       case "ClockJump":
         machine.offsetMillis += fault.millis
         ledger.note(machine.index, "fault", `its clock jumps by ${fault.millis / 1000} s`)
-        return Effect.void
+        return beyond
       case "FullPump":
         return set(
           "its pump is full",
@@ -263,16 +261,16 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
     }
   })
 
-  /** What mends the faults that are under way. */
-  const mends = new Set<Effect.Effect<void>>()
-  const trouble = Effect.fnUntraced(function* (fault: Plan.PlannedFault) {
-    yield* Effect.sleep(fault.at)
-    const mend = yield* Effect.uninterruptible(cause(fault))
-    mends.add(mend)
-    if (!Number.isFinite(fault.until)) return
-    yield* Effect.sleep(fault.until - fault.at)
-    mends.delete(mend)
-    yield* Effect.uninterruptible(mend)
+  /** The faults that are under way. */
+  const faults = new Set<MemoryNetwork.Fault>()
+  const trouble = Effect.fnUntraced(function* (planned: Plan.PlannedFault) {
+    yield* Effect.sleep(planned.at)
+    const fault = yield* Effect.uninterruptible(cause(planned))
+    faults.add(fault)
+    if (!Number.isFinite(planned.until)) return
+    yield* Effect.sleep(planned.until - planned.at)
+    faults.delete(fault)
+    yield* Effect.uninterruptible(fault.heal)
   })
   const troubles = yield* Effect.forEach(plan.faults, (fault) => Effect.forkScoped(trouble(fault)))
 
@@ -354,7 +352,7 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
   // What is under way ends
 
   yield* Fiber.interruptAll(troubles)
-  yield* Effect.forEach([...mends], (mend) => mend, { concurrency: "unbounded", discard: true })
+  yield* Effect.forEach([...faults], ({ heal }) => heal, { concurrency: "unbounded", discard: true })
   const remains = Effect.gen(function* () {
     const { open } = yield* network.traffic()
     const processes = machines.flatMap(({ process }) => (process === undefined ? [] : [process]))
