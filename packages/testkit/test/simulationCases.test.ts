@@ -69,7 +69,16 @@ describe("a planned cluster", () => {
     })
   )
 
-  it.effect("has every invariant report what breaks it", () =>
+  it.effect("ends every call at its deadline while the origin says nothing", () =>
+    Effect.gen(function* () {
+      const hang = { ...blob, refs: blob.refs.map(({ ref }) => ({ ref, answers: [{ _tag: "Hang" as const }] })) }
+      const result = yield* Simulation.run(Plan.calm(4, [hang], { deadlineMillis: 15_000, spoils: ["silence"] }))
+      assert.deepStrictEqual(details(result), [])
+      assert.deepStrictEqual([...result.outcomes], [["TimedOut", 4]])
+    })
+  )
+
+  it.effect("says so when a call fails or two nodes pull without an excuse", () =>
     Effect.gen(function* () {
       // Nothing excuses what really went wrong here: the plan keeps it to itself.
       const full: Plan.PlannedFault = { _tag: "FullPump", node: 0, at: 0, until: 300_000 }

@@ -376,6 +376,9 @@ export const make = (seed: number, { nodes: count }: Options): Effect.Effect<Pla
       hides.add("changes of the membership")
     }
 
+    const deadlineMillis = yield* pick([10_000, 120_000, 120_000, 300_000, 300_000, 600_000])
+    if (deadlineMillis < 60_000) spoils.add("short deadlines")
+
     return {
       seed,
       nodes,
@@ -387,7 +390,7 @@ export const make = (seed: number, { nodes: count }: Options): Effect.Effect<Pla
       jitterMillis,
       duplicates,
       losesFirstReplies,
-      deadlineMillis: yield* pick([120_000, 300_000, 600_000]),
+      deadlineMillis,
       hides: [...hides],
       spoils: [...spoils]
     }
