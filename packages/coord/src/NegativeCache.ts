@@ -81,12 +81,15 @@ const keyOf = (ref: OriginRef, kind: ContentKind) => `${ref} ${kind === "manifes
 interface Remembered {
   readonly digest: Digest
   readonly failures: number
+  /** Of the monotonic clock: a wall clock that is set back must not prolong a cooldown. */
   readonly cooldownUntilMillis: number
   readonly failureClass: FailureClass
 }
 
 /** How often what is forgotten is swept out. Only memory depends on it. */
 const sweepInterval = Duration.minutes(1)
+
+const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos / 1_000_000n))
 
 const make = Effect.fnUntraced(function* (options: Options = {}) {
   const metrics = yield* Metrics
@@ -120,14 +123,16 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
     const entry = remembered.get(key)
     return entry !== undefined && now < entry.cooldownUntilMillis ? entry : undefined
   }
-  const publicEntry = (entry: Remembered): NegativeEntry => ({
-    cooldownUntil: timestampFromMillis(entry.cooldownUntilMillis),
-    failureClass: entry.failureClass
-  })
+  /** What peers are told is an instant of the wall clock. */
+  const publicEntry = (entry: Remembered, now: number): Effect.Effect<NegativeEntry> =>
+    Effect.map(Clock.currentTimeMillis, (wall) => ({
+      cooldownUntil: timestampFromMillis(wall + entry.cooldownUntilMillis - now),
+      failureClass: entry.failureClass
+    }))
   const report = Effect.suspend(() => metrics.negativeCacheEntries(remembered.size))
 
   const sweep = Effect.gen(function* () {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* monotonicMillis
     for (const [key, entry] of remembered) {
       if (isForgotten(entry, now)) forget(key)
     }
@@ -136,20 +141,21 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(sweepInterval)))
 
   const lookup = Effect.fnUntraced(function* (digest: Digest) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* monotonicMillis
     let longest: Remembered | undefined
     for (const key of references.get(digest) ?? []) {
       const entry = active(key, now)
       if (entry !== undefined && entry.cooldownUntilMillis > (longest?.cooldownUntilMillis ?? 0)) longest = entry
     }
-    return Option.map(Option.fromUndefinedOr(longest), publicEntry)
+    return longest === undefined ? Option.none() : Option.some(yield* publicEntry(longest, now))
   })
 
   const lookupRef = Effect.fnUntraced(function* (ref: OriginRef, kind: ContentKind) {
-    const entry = active(keyOf(ref, kind), yield* Clock.currentTimeMillis)
+    const now = yield* monotonicMillis
+    const entry = active(keyOf(ref, kind), now)
     if (entry === undefined) return Option.none()
     yield* metrics.negativeCacheHit(entry.failureClass)
-    return Option.some(publicEntry(entry))
+    return Option.some(yield* publicEntry(entry, now))
   })
 
   const recordFailure = Effect.fnUntraced(function* (
@@ -158,7 +164,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
     failureClass: FailureClass,
     retryAfter: Duration.Duration = Duration.zero
   ) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* monotonicMillis
     const key = keyOf(ref, kind)
     const last = remembered.get(key)
     const failures = last === undefined || isForgotten(last, now) ? 1 : last.failures + 1
@@ -168,7 +174,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
     remember(key, entry)
     yield* metrics.negativeCacheEnter(failureClass)
     yield* report
-    return publicEntry(entry)
+    return yield* publicEntry(entry, now)
   })
 
   const recordSuccess = (ref: OriginRef, kind: ContentKind) =>

@@ -47,6 +47,20 @@ describe("NegativeCache", () => {
     }).pipe(provideCache({ initial: "1 second", multiplier: 2, cap: "3 seconds", capacity: -1 }))
   )
 
+  it.effect("keeps to the length of a cooldown though the wall clock is set back", () =>
+    Effect.gen(function* () {
+      const cache = yield* NegativeCache.NegativeCache
+      yield* TestClock.adjust("2 hours")
+      yield* fail()
+      yield* TestClock.setTime(3_600_000)
+      const now = yield* Clock.currentTimeMillis
+      const entry = Option.getOrThrow(yield* cache.lookupRef(ref, "layer"))
+      assert.strictEqual(timestampToMillis(entry.cooldownUntil) - now, 10_000)
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(yield* cache.lookupRef(ref, "layer"), Option.none())
+    }).pipe(provideCache())
+  )
+
   it.effect("does not report an entry whose cooldown is over", () =>
     Effect.gen(function* () {
       const cache = yield* NegativeCache.NegativeCache

@@ -56,6 +56,22 @@ describe("a planned cluster", () => {
     })
   )
 
+  it.effect("asks the origin again once a cooldown is over, though all clocks were set back by an hour", () =>
+    Effect.gen(function* () {
+      const { ref } = blob.refs[0] as Plan.PlannedRef
+      const late = { ...blob, refs: [{ ref, answers: [{ _tag: "NotFound" as const }, { _tag: "Deliver" as const }] }] }
+      const plan = Plan.calm(4, [late], { spoils: ["a name that comes late"] })
+      const result = yield* Simulation.run({
+        ...plan,
+        requests: [0, 60_000].map((at, node) => ({ at, node, blob: 0, ref: 0 })),
+        faults: plan.nodes.map((_, node) => ({ _tag: "ClockJump", node, millis: -3_600_000, at: 5_000, until: 5_000 }))
+      })
+      assert.deepStrictEqual(details(result), [])
+      assert.strictEqual(result.pulls.length, 2)
+      assert.strictEqual(result.outcomes.get("OriginFailed"), 1)
+    })
+  )
+
   it.effect("takes nothing from a node that hands out wrong bytes", () =>
     Effect.gen(function* () {
       const plan = Plan.calm(4)
