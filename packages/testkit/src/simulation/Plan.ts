@@ -284,8 +284,9 @@ export const make = (seed: number, { nodes: count }: Options): Effect.Effect<Pla
       const share = isLong ? Math.min(1, 10 / count) : yield* pick([1, 0.5, 0.25])
       for (const node of everyone) {
         if (!(yield* chance(share))) continue
-        const ref = refs.length > 1 && (yield* chance(0.3)) ? 1 : 0
-        requests.push({ at: yield* between(0, spreadMillis), node, blob, ref })
+        const at = yield* between(0, spreadMillis)
+        const names = refs.length === 1 ? [0] : yield* pick([[0], [0], [1], [0, 1], [1, 0]])
+        for (const ref of names) requests.push({ at, node, blob, ref })
       }
       requests.push({
         at: spreadMillis + (yield* pick([0, 1_000, 20_000])),

@@ -12,8 +12,10 @@ export interface Summary {
   readonly outcomes: Map<string, number>
   /** Pulls from the origin, by the rule they were asked for by. */
   readonly pulls: Map<string, number>
-  /** Pulls while another node of the same view was pulling the same, by the rule and by what may have hidden it. */
+  /** Pulls while another node of the same view was pulling the same, by the rule. */
   readonly excess: Map<string, number>
+  /** How many of them came about where something may hide a pull, by what that is; several things may. */
+  readonly hidden: Map<string, number>
   readonly violations: Map<string, number>
   readonly failed: Array<number>
 }
@@ -26,6 +28,7 @@ export const make = (): Summary => ({
   outcomes: new Map(),
   pulls: new Map(),
   excess: new Map(),
+  hidden: new Map(),
   violations: new Map(),
   failed: []
 })
@@ -43,7 +46,9 @@ export const add = (summary: Summary, result: Result): void => {
   for (const { besides, rank, rule } of result.pulls) {
     const place = rule !== "please_pull" ? rule : rank === 0 ? "please_pull to the best" : "please_pull to another"
     count(summary.pulls, place)
-    if (besides > 0) count(summary.excess, `${place} (${plan.hides.join(", ") || "no excuse"})`)
+    if (besides === 0) continue
+    count(summary.excess, place)
+    for (const hide of plan.hides.length > 0 ? plan.hides : ["no excuse"]) count(summary.hidden, hide)
   }
   for (const { invariant } of result.violations) count(summary.violations, invariant)
   if (result.violations.length > 0) summary.failed.push(plan.seed)
@@ -67,6 +72,9 @@ export const format = (summary: Summary): string => {
     ...lines("requests", summary.outcomes),
     ...lines("origin pulls", summary.pulls),
     ...lines("excess pulls", summary.excess),
+    ...lines("", summary.hidden)
+      .slice(1)
+      .map((line) => `  amid ${line.trimStart()}`),
     ...lines("failures", summary.violations),
     `${seeds - failed.length} passed, ${failed.length} failed`
   ].join("\n")

@@ -50,6 +50,8 @@ const simulate = Command.make(
     for (const seed of seedsOf(seeds)) {
       const result = yield* Effect.flatMap(Plan.make(seed, { nodes }), Simulation.run)
       Summary.add(summary, result)
+      // A simulation never lets go of the thread: here a signal gets through.
+      yield* Effect.yieldNow
       const isBad = result.violations.length > 0
       if (timeline || isBad) yield* Console.log(`seed ${seed}\n${Timeline.format(result.events)}`)
       for (const { detail, invariant } of result.violations) yield* Console.log(`  ${invariant}: ${detail}`)
