@@ -61,6 +61,12 @@ describe("Report", () => {
     assert.deepStrictEqual(report.problems, ["the layer bbbbbbbbbbbb left the origin 2 times, to node-2, node-3"])
   })
 
+  it("does not believe records by which a digest that is there never left the origin", () => {
+    assert.deepStrictEqual(Report.make({ ...good, originPulls: [pull(layer, 2)] }).problems, [
+      "the manifest aaaaaaaaaaaa is there, and by the records never left the origin"
+    ])
+  })
+
   it("lets a digest leave the origin twice where the node that pulled it was killed, and only there", () => {
     const killed = { ...good, nodes: [outcome(1), outcome(3)], killed: node(2) }
     const takenOver = { ...killed, originPulls: [...good.originPulls, pull(layer, 3)] }

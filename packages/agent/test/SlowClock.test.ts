@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 import * as SlowClock from "../src/demo/SlowClock.ts"
@@ -31,7 +32,7 @@ describe("SlowClock", () => {
       yield* TestClock.adjust("7999 millis")
       assert.isUndefined(waiting.pollUnsafe())
       yield* TestClock.adjust("1 millis")
-      assert.deepStrictEqual(waiting.pollUnsafe(), yield* Effect.exit(Effect.succeed(Option.none())))
+      assert.deepStrictEqual(waiting.pollUnsafe(), Exit.succeed(Option.none()))
     })
   )
 })

@@ -1,5 +1,5 @@
 /**
- * The nodes of a demo run, and what they have told.
+ * The nodes of a demo run.
  */
 import { MembersView } from "@gantry/coord"
 import type { Digest, NodeId } from "@gantry/protocol"
@@ -9,11 +9,9 @@ import type { ChildProcessSpawner } from "effect/process"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { Image } from "../ImagePull.ts"
-import type { Event, Start } from "./NodeMessage.ts"
+import * as Ledger from "./Ledger.ts"
+import type { Command, Start } from "./NodeMessage.ts"
 import * as NodeProcess from "./NodeProcess.ts"
-import type * as Progress from "./Progress.ts"
-import { starting } from "./Progress.ts"
-import type { Pull } from "./Report.ts"
 
 /** How a node fared. */
 export interface Outcome {
@@ -24,6 +22,8 @@ export interface Outcome {
 
 /** Nodes that know each other. */
 export interface Cluster {
+  /** What they have told; complete once they have stopped. */
+  readonly ledger: Ledger.Ledger
   /** Has all of them ask for an image at the same moment; succeeds when each has it or cannot have it. */
   readonly pull: (image: Image) => Effect.Effect<ReadonlyArray<Outcome>>
   /** Has all nodes end themselves. */
@@ -34,23 +34,15 @@ export interface Cluster {
   readonly killed: Effect.Effect<NodeId | undefined>
   /** The node that ranks best for a digest. */
   readonly designated: (digest: Digest) => NodeId
-  /** The pulls from the origin, by the nodes' own records, which are complete once they have stopped. */
-  readonly pulls: Effect.Effect<ReadonlyArray<Pull>>
-  /** How often each digest went from one node to another. */
-  readonly peerTransfers: Effect.Effect<ReadonlyMap<Digest, number>>
 }
 
 export interface Options {
-  /** What the nodes ask each other about to begin with. */
-  readonly digest: Digest
+  readonly starts: ReadonlyArray<Start>
   /** A directory in which the processes leave their compiled code to each other. */
   readonly compileCache: string
-  readonly starts: ReadonlyArray<Start>
-  /** Sees how far the nodes are, whenever that changes, and which of them changed. */
-  readonly onProgress: (
-    nodes: ReadonlyArray<Progress.NodeProgress>,
-    changed: Progress.NodeProgress
-  ) => Effect.Effect<void>
+  /** What the nodes ask each other about to begin with. */
+  readonly digest: Digest
+  readonly onProgress: Ledger.OnProgress
   /** Takes the lines of the nodes' logs. */
   readonly onLog: (line: string) => Effect.Effect<void>
 }
@@ -58,8 +50,8 @@ export interface Options {
 /** How many processes start at once: more would only wait for each other's processor. */
 const startsAtOnce = 4
 
-/** How long a process may take until it serves, on a machine that does nothing else. */
-const startDeadline = "60 seconds"
+/** How long a process may take to start, and how long all of them to get to know each other. */
+const startDeadline = "2 minutes"
 
 /** How long nothing at all may happen before a run is given up. */
 const stallLimit = "2 minutes"
@@ -68,146 +60,106 @@ const stallLimit = "2 minutes"
 const stopDeadline = "20 seconds"
 
 /** Starts the nodes, tells each of all, and has each ask another about a digest. Their scope ends them, all at once. */
-export const start = Effect.fn("Cluster.start")(function* ({
-  compileCache,
-  digest,
-  onLog,
-  onProgress,
-  starts
-}: Options): Effect.fn.Return<
-  Cluster,
-  NodeProcess.NodeProcessError,
-  ChildProcessSpawner.ChildProcessSpawner | Scope.Scope
-> {
-  const processes = yield* Scope.fork(yield* Effect.scope, "parallel")
-  const progress = new Map(starts.map(({ nodeId }) => [nodeId, starting(nodeId)]))
+export const start = Effect.fn("Cluster.start")(function* (
+  options: Options
+): Effect.fn.Return<Cluster, NodeProcess.NodeProcessError, ChildProcessSpawner.ChildProcessSpawner | Scope.Scope> {
+  const ledger = Ledger.make(
+    options.starts.map(({ nodeId }) => nodeId),
+    options.onProgress
+  )
+  const started = yield* spawnAll(options, ledger)
+  const nodes = started.map(({ node }) => node)
+  const members = started.map(({ member }) => member)
+  yield* tellAll(nodes, () => ({ _tag: "Join", members }), "joined")
+  // Each its neighbour, all around: a node that cannot be reached shows now, and no first step is taken against the clock.
+  const neighbours = new Map(nodes.map(({ nodeId }, index) => [nodeId, nodes.at(index - 1)?.nodeId ?? nodeId]))
+  yield* tellAll(
+    nodes,
+    ({ nodeId }) => ({ _tag: "Greet", nodeId: neighbours.get(nodeId) ?? nodeId, digest: options.digest }),
+    "greeted"
+  )
+
   const killed = new Set<NodeId>()
-  const pulls: Array<Pull> = []
-  const transfers = new Map<Digest, number>()
-  let events = 0
-
-  const change = (nodeId: NodeId, changes: Partial<Progress.NodeProgress>) =>
-    Effect.suspend(() => {
-      const changed = { ...(progress.get(nodeId) ?? starting(nodeId)), ...changes }
-      progress.set(nodeId, changed)
-      return onProgress([...progress.values()], changed)
-    })
-
-  const take = (nodeId: NodeId, event: Event): Effect.Effect<void> => {
-    events++
-    switch (event._tag) {
-      case "Ready":
-        return change(nodeId, { phase: "ready" })
-      case "Joined":
-      case "Greeted":
-        return Effect.void
-      case "Progress": {
-        const { _tag, ...figures } = event
-        return change(nodeId, figures)
+  const view = MembersView.make(members)
+  const stop = Effect.forEach(nodes, (node) => node.stop, { concurrency: "unbounded", discard: true })
+  return {
+    ledger,
+    pull: Effect.fn("Cluster.pull")(function* (image) {
+      yield* Effect.forEach(nodes, ({ nodeId }) => ledger.enter(nodeId, "pulling"), { discard: true })
+      yield* Effect.forEach(nodes, (node) => node.send({ _tag: "Pull", image }), { discard: true })
+      const stalled = yield* watch(ledger)
+      const conclude = (node: NodeProcess.NodeProcess) =>
+        Effect.tap(outcomeOf(node, stalled), ({ failure, nodeId }) =>
+          failure === undefined || killed.has(nodeId) ? Effect.void : ledger.enter(nodeId, "failed")
+        )
+      const outcomes = yield* Effect.forEach(nodes, conclude, { concurrency: "unbounded" })
+      return outcomes.filter(({ nodeId }) => !killed.has(nodeId))
+    }, Effect.scoped),
+    stop: Effect.asVoid(Effect.timeoutOption(stop, stopDeadline)),
+    kill: Effect.fnUntraced(function* (nodeId) {
+      for (const node of nodes.filter((node) => node.nodeId === nodeId)) {
+        killed.add(node.nodeId)
+        yield* ledger.enter(node.nodeId, "killed")
+        yield* node.kill
       }
-      case "Obtained": {
-        if (event.from === "Peer") transfers.set(event.digest, (transfers.get(event.digest) ?? 0) + 1)
-        return Effect.void
-      }
-      case "Pulled": {
-        const { bytes, digest, stored } = event
-        if (bytes > 0) pulls.push({ account: nodeId, digest, bytes })
-        return stored ? change(nodeId, { fromOrigin: (progress.get(nodeId)?.fromOrigin ?? 0) + 1 }) : Effect.void
-      }
-      case "Finished":
-        return change(nodeId, { phase: "done" })
-      case "Failed":
-        return change(nodeId, { phase: "failed" })
-    }
+    }),
+    killed: Effect.sync(() => killed.values().next().value),
+    designated: (digest) => view.ranking(digest)[0] as NodeId
   }
+})
 
+/** Starts a few processes at a time, each in a scope that closes beside the others. */
+const spawnAll = Effect.fnUntraced(function* ({ compileCache, onLog, starts }: Options, ledger: Ledger.Ledger) {
+  const processes = yield* Scope.fork(yield* Effect.scope, "parallel")
   const spawn = Effect.fnUntraced(function* (start: Start) {
     const { nodeId } = start
     const node = yield* NodeProcess.spawn({
       start,
       compileCache,
-      onEvent: (event) => take(nodeId, event),
+      onEvent: (event) => ledger.take(nodeId, event),
       onLog: (line) => onLog(`${nodeId}: ${line}`)
     }).pipe(Scope.provide(yield* Scope.fork(processes)))
-    const member = yield* Effect.timeoutOrElse(node.ready, {
-      duration: startDeadline,
-      orElse: () =>
-        Effect.fail(
-          new NodeProcess.NodeProcessError({
-            reason: "Failed",
-            nodeId,
-            detail: `does not serve after ${startDeadline}`
-          })
-        )
-    })
-    return { member, node }
+    return { node, member: yield* inTime(node, node.ready) }
   })
-
-  const started = yield* Effect.forEach(starts, spawn, { concurrency: startsAtOnce })
-  const nodes = started.map(({ node }) => node)
-  const members = started.map(({ member }) => member)
-  const view = MembersView.make(members)
-  yield* Effect.forEach(nodes, (node) => node.send({ _tag: "Join", members }), { discard: true })
-  yield* Effect.forEach(nodes, (node) => node.joined, { discard: true })
-  // Each its neighbour, all around: a node that cannot be reached shows now, and nobody takes its first steps against the clock.
-  yield* Effect.forEach(
-    nodes,
-    (node, index) =>
-      node.send({ _tag: "Greet", nodeId: nodes[(index + 1) % nodes.length]?.nodeId ?? node.nodeId, digest }),
-    { discard: true }
-  )
-  yield* Effect.forEach(nodes, (node) => node.greeted, { discard: true })
-
-  const outcomeOf = (node: NodeProcess.NodeProcess, stalled: Effect.Effect<never, string>) =>
-    Effect.raceFirst(
-      Effect.mapError(node.finished, ({ detail }) => detail),
-      stalled
-    ).pipe(
-      Effect.as<string | undefined>(undefined),
-      Effect.catch((detail) =>
-        killed.has(node.nodeId) ? Effect.succeed(detail) : Effect.as(change(node.nodeId, { phase: "failed" }), detail)
-      ),
-      Effect.map((failure): Outcome => ({ nodeId: node.nodeId, failure }))
-    )
-
-  /** Fails the deferred once no event has come for the limit. */
-  const watch = Effect.fnUntraced(function* (stalled: Deferred.Deferred<never, string>) {
-    let seen = -1
-    yield* Effect.suspend(() => {
-      if (events === seen) return Deferred.fail(stalled, `nothing happened for ${stallLimit}`)
-      seen = events
-      return Effect.void
-    }).pipe(Effect.repeat(Schedule.spaced(stallLimit)))
-  })
-
-  const pull = Effect.fn("Cluster.pull")(function* (image: Image) {
-    const stalled = yield* Deferred.make<never, string>()
-    yield* Effect.forEach(nodes, ({ nodeId }) => change(nodeId, { phase: "pulling" }), { discard: true })
-    yield* Effect.forEach(nodes, (node) => node.send({ _tag: "Pull", image }), { discard: true })
-    yield* Effect.forkScoped(watch(stalled))
-    const outcomes = yield* Effect.forEach(nodes, (node) => outcomeOf(node, Deferred.await(stalled)), {
-      concurrency: "unbounded"
-    })
-    return outcomes.filter(({ nodeId }) => !killed.has(nodeId))
-  }, Effect.scoped)
-
-  const stop = Effect.forEach(nodes, (node) => node.stop, { concurrency: "unbounded", discard: true })
-
-  return {
-    pull,
-    stop: Effect.asVoid(Effect.timeoutOption(stop, stopDeadline)),
-    kill: (nodeId) =>
-      Effect.forEach(
-        nodes.filter((node) => node.nodeId === nodeId),
-        (node) => {
-          killed.add(node.nodeId)
-          return Effect.andThen(change(node.nodeId, { phase: "killed" }), node.kill)
-        },
-        { discard: true }
-      ),
-    killed: Effect.sync(() => killed.values().next().value),
-    designated: (digest) => view.ranking(digest)[0] as NodeId,
-    pulls: Effect.sync(() => [...pulls]),
-    peerTransfers: Effect.sync(() => new Map(transfers))
-  }
+  return yield* Effect.forEach(starts, spawn, { concurrency: startsAtOnce })
 })
+
+/** Gives every node a command, and waits until all have obeyed. */
+const tellAll = Effect.fnUntraced(function* (
+  nodes: ReadonlyArray<NodeProcess.NodeProcess>,
+  command: (node: NodeProcess.NodeProcess) => Command,
+  milestone: "joined" | "greeted"
+) {
+  yield* Effect.forEach(nodes, (node) => node.send(command(node)), { discard: true })
+  yield* Effect.forEach(nodes, (node) => inTime(node, node[milestone]), { concurrency: "unbounded", discard: true })
+})
+
+const inTime = <A>({ nodeId }: NodeProcess.NodeProcess, effect: Effect.Effect<A, NodeProcess.NodeProcessError>) =>
+  Effect.timeoutOrElse(effect, {
+    duration: startDeadline,
+    orElse: () =>
+      Effect.fail(new NodeProcess.NodeProcessError({ reason: "Failed", nodeId, detail: "it is not ready in time" }))
+  })
+
+/** Fails, with a reason, once nothing has been told for the limit. */
+const watch = Effect.fnUntraced(function* (ledger: Ledger.Ledger) {
+  const stalled = yield* Deferred.make<never, string>()
+  let seen = -1
+  yield* Effect.gen(function* () {
+    const events = yield* ledger.events
+    if (events === seen) yield* Deferred.fail(stalled, `nothing happened for ${stallLimit}`)
+    seen = events
+  }).pipe(Effect.repeat(Schedule.spaced(stallLimit)), Effect.forkScoped)
+  return Deferred.await(stalled)
+})
+
+const outcomeOf = ({ finished, nodeId }: NodeProcess.NodeProcess, stalled: Effect.Effect<never, string>) =>
+  Effect.raceFirst(
+    Effect.mapError(finished, ({ detail }) => detail),
+    stalled
+  ).pipe(
+    Effect.match({
+      onFailure: (failure): Outcome => ({ nodeId, failure }),
+      onSuccess: (): Outcome => ({ nodeId, failure: undefined })
+    })
+  )

@@ -104,8 +104,8 @@ const rollOut = Effect.fnUntraced(function* (
     secondsToLastNode,
     killed: yield* cluster.killed,
     designated: cluster.designated,
-    originPulls: yield* Option.getOrElse(origin.pulls, () => cluster.pulls),
-    peerTransfers: yield* cluster.peerTransfers
+    originPulls: yield* Option.getOrElse(origin.pulls, () => cluster.ledger.pulls),
+    peerTransfers: yield* cluster.ledger.peerTransfers
   }
 })
 

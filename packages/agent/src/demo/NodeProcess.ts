@@ -8,6 +8,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Ndjson from "effect/encoding/Ndjson"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
@@ -134,10 +135,13 @@ export const spawn = Effect.fn("NodeProcess.spawn")(function* ({
     Effect.matchEffect({
       onFailure: (error) => giveUp(failure("Malformed")(`its output cannot be read: ${error.message}`)),
       onSuccess: () =>
-        Effect.flatMap(Effect.result(child.exitCode), (exit) =>
+        Effect.flatMap(Effect.option(child.exitCode), (exitCode) =>
           giveUp(
             failure("Ended")(
-              exit._tag === "Success" ? `its process ended with exit code ${exit.success}` : exit.failure.message
+              Option.match(exitCode, {
+                onNone: () => "its process was ended by a signal",
+                onSome: (code) => `its process ended with exit code ${code}`
+              })
             )
           )
         )

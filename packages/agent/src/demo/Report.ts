@@ -69,7 +69,7 @@ export interface NodeOutcome {
   readonly failure: string | undefined
   /** The digests whose bytes, read from its disk, are right. */
   readonly verified: ReadonlySet<Digest>
-  /** What is wrong with the others, and with its index. */
+  /** What is wrong with others that are there, and with its index. */
   readonly flaws: ReadonlyArray<string>
 }
 
@@ -117,13 +117,16 @@ export const make = (findings: Findings): Report => {
   }
 }
 
-/** A digest may leave the origin once, and once more if the node that was pulling it was killed. */
-const problemsOfOrigin = ({ blobs, killed, originPulls }: Findings): ReadonlyArray<string> =>
+/** A digest leaves the origin once, and at most once more if the node that was pulling it was killed. */
+const problemsOfOrigin = ({ blobs, killed, nodes, originPulls }: Findings): ReadonlyArray<string> =>
   blobs.flatMap(({ digest, kind }) => {
     const pullers = originPulls.filter((pull) => pull.digest === digest).map(({ account }) => account)
     const allowed = killed !== undefined && pullers.includes(killed) ? 2 : 1
-    return pullers.length > allowed
-      ? [`the ${kind} ${shortDigest(digest)} left the origin ${pullers.length} times, to ${pullers.join(", ")}`]
+    if (pullers.length > allowed) {
+      return [`the ${kind} ${shortDigest(digest)} left the origin ${pullers.length} times, to ${pullers.join(", ")}`]
+    }
+    return pullers.length === 0 && nodes.some(({ verified }) => verified.has(digest))
+      ? [`the ${kind} ${shortDigest(digest)} is there, and by the records never left the origin`]
       : []
   })
 

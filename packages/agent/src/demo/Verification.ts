@@ -18,7 +18,7 @@ export interface Verification {
   readonly named: ReadonlyArray<ExpectedBlob>
   /** Those whose bytes have their digest and their size. */
   readonly verified: ReadonlySet<Digest>
-  /** What is wrong with the others, and with the index. */
+  /** What is wrong with others that are there, and with the index. */
   readonly flaws: ReadonlyArray<string>
 }
 
@@ -61,7 +61,7 @@ export const verify = Effect.fn("Verification.verify")(function* (
     )
     const name = `the ${kind} ${shortDigest(digest)}`
     if (read._tag === "Failure") {
-      flaws.push(read.failure.reason._tag === "NotFound" ? `${name} is missing` : `${name}: ${read.failure.message}`)
+      if (read.failure.reason._tag !== "NotFound") flaws.push(`${name}: ${read.failure.message}`)
     } else if (hash.digest("hex") !== digestHex(digest)) {
       flaws.push(`${name} has other bytes`)
     } else if (bytes !== size) {
