@@ -9,6 +9,7 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import { TestClock } from "effect/testing"
 import type { PackedBlob } from "../src/demo/ImagePacker.ts"
 import * as OriginRegistry from "../src/demo/OriginRegistry.ts"
 import { packedImage, repository } from "./fixtures.ts"
@@ -117,6 +118,18 @@ describe("OriginRegistry", () => {
         assert.include(forged.headers["www-authenticate"], 'error="invalid_token"')
         const { json } = yield* get("/token?scope=repository:other/app:pull", basic("node-1", "one"))
         assert.strictEqual((yield* get(path, { authorization: `Bearer ${json().token}` })).status, 403)
+      })
+    )
+
+    test(
+      "lets nobody in with a token that has expired",
+      Effect.gen(function* () {
+        const path = `/v2/${repository}/manifests/v1`
+        const headers = yield* bearer
+        yield* TestClock.adjust("299 seconds")
+        assert.strictEqual((yield* get(path, headers)).status, 200)
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual((yield* get(path, headers)).status, 401)
       })
     )
 
@@ -240,6 +253,7 @@ describe("OriginRegistry", () => {
       assert.deepStrictEqual(OriginRegistry.pulls(resumed), [{ digest, account: "a", bytes: 100 }])
       assert.strictEqual(OriginRegistry.pulls([...resumed, request("a", 0, 100)]).length, 2)
       assert.strictEqual(OriginRegistry.pulls([request("a", 0, 40), request("b", 40, 60)]).length, 2)
+      assert.strictEqual(OriginRegistry.pulls([request("a", 0, 40), request("a", 20, 80)]).length, 2)
       assert.strictEqual(OriginRegistry.pulls([{ ...request("a", 0, 0), status: 401 }]).length, 0)
     })
   })

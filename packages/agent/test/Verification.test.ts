@@ -51,6 +51,18 @@ describe("Verification", () => {
       })
     )
 
+    it.effect("finds a blob that is not as long as it was announced", () =>
+      Effect.gen(function* () {
+        const { directory, image } = yield* fixture
+        const size = image.root.size + 1
+        const { flaws, verified } = yield* Verification.verify(directory, { ...image, root: { ...image.root, size } })
+        assert.deepStrictEqual(flaws, [
+          `the manifest ${shortDigest(image.root.digest)} has ${image.root.size} bytes instead of ${size}`
+        ])
+        assert.strictEqual(verified.size, 0)
+      })
+    )
+
     it.effect("misses a blob that is not there", () =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
