@@ -88,6 +88,8 @@ func run(spoken protocol.ID) error {
 	defer h.Close()
 
 	n := &node{host: h, out: json.NewEncoder(os.Stdout), streams: make(map[string]*stream)}
+	h.SetStreamHandler(spoken, func(s network.Stream) { n.emit(n.describe("stream", n.add(s))) })
+
 	addrs, err := peer.AddrInfoToP2pAddrs(host.InfoFromHost(h))
 	if err != nil {
 		return err
@@ -97,7 +99,6 @@ func run(spoken protocol.ID) error {
 		ready.Addrs = append(ready.Addrs, addr.String())
 	}
 	n.emit(ready)
-	h.SetStreamHandler(spoken, func(s network.Stream) { n.emit(n.describe("stream", n.add(s))) })
 
 	for in := json.NewDecoder(os.Stdin); in.More(); {
 		var c command

@@ -88,7 +88,7 @@ export const serve = Effect.fnUntraced(function* <A, E>(
   ...steps: ReadonlyArray<Step>
 ) {
   const calling = yield* Effect.forkChild(Effect.exit(call), { startImmediately: true })
-  const stream = yield* by.accept
+  const stream = yield* Effect.raceFirst(by.accept, Effect.flatMap(Fiber.join(calling), Effect.die))
   const outcomes = yield* stream.run(...steps)
   return { exit: yield* Fiber.join(calling), outcomes, stream }
 })
