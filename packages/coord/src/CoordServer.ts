@@ -14,7 +14,6 @@ import {
   protocolId
 } from "@gantry/protocol"
 import * as Arr from "effect/Array"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
@@ -31,6 +30,7 @@ import { makeThrottle } from "./internal/throttle.ts"
 import { Members } from "./Members.ts"
 import type { MembersView } from "./MembersView.ts"
 import { Metrics, type StreamErrorReason } from "./Metrics.ts"
+import * as MonotonicClock from "./MonotonicClock.ts"
 import type { NegativeCache } from "./NegativeCache.ts"
 import { PullReason, type Pump } from "./Pump.ts"
 import type { Store } from "./Store.ts"
@@ -102,12 +102,12 @@ const make: Effect.Effect<
     )
 
   const answer = Effect.fnUntraced(function* (stream: DuplexStream) {
-    const openedAt = yield* Clock.currentTimeMillis
+    const openedAt = yield* MonotonicClock.millis
     const body = yield* Effect.mapError(readFrame(stream), drop("read"))
     const message = yield* Effect.mapError(decode(body), drop("decode"))
     const view = yield* members.view
     yield* authorize(stream.remotePeer, view)
-    const spent = (yield* Clock.currentTimeMillis) - openedAt
+    const spent = (yield* MonotonicClock.millis) - openedAt
     // Half of what is left, so that a late request still has time for its reply.
     const budget = Duration.min(config.dispatchTimeout, Duration.millis((handshakeMillis - spent) / 2))
     const { reply, served } = yield* dispatch(message, stream.remotePeer, view, budget)

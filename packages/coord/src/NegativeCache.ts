@@ -17,6 +17,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { Metrics } from "./Metrics.ts"
+import * as MonotonicClock from "./MonotonicClock.ts"
 import { positiveDuration, positiveInteger, positiveNumber } from "./Settings.ts"
 
 /** A cooldown that runs. */
@@ -89,8 +90,6 @@ interface Remembered {
 /** How often what is forgotten is swept out. Only memory depends on it. */
 const sweepInterval = Duration.minutes(1)
 
-const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos / 1_000_000n))
-
 const make = Effect.fnUntraced(function* (options: Options = {}) {
   const metrics = yield* Metrics
   const initial = Duration.toMillis(positiveDuration(options.initial, Duration.seconds(10)))
@@ -132,7 +131,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   const report = Effect.suspend(() => metrics.negativeCacheEntries(remembered.size))
 
   const sweep = Effect.gen(function* () {
-    const now = yield* monotonicMillis
+    const now = yield* MonotonicClock.millis
     for (const [key, entry] of remembered) {
       if (isForgotten(entry, now)) forget(key)
     }
@@ -141,7 +140,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(sweepInterval)))
 
   const lookup = Effect.fnUntraced(function* (digest: Digest) {
-    const now = yield* monotonicMillis
+    const now = yield* MonotonicClock.millis
     let longest: Remembered | undefined
     for (const key of references.get(digest) ?? []) {
       const entry = active(key, now)
@@ -151,7 +150,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   })
 
   const lookupRef = Effect.fnUntraced(function* (ref: OriginRef, kind: ContentKind) {
-    const now = yield* monotonicMillis
+    const now = yield* MonotonicClock.millis
     const entry = active(keyOf(ref, kind), now)
     if (entry === undefined) return Option.none()
     yield* metrics.negativeCacheHit(entry.failureClass)
@@ -164,7 +163,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
     failureClass: FailureClass,
     retryAfter: Duration.Duration = Duration.zero
   ) {
-    const now = yield* monotonicMillis
+    const now = yield* MonotonicClock.millis
     const key = keyOf(ref, kind)
     const last = remembered.get(key)
     const failures = last === undefined || isForgotten(last, now) ? 1 : last.failures + 1

@@ -2,6 +2,7 @@
  * Streams between peers over libp2p.
  */
 import { setImmediate } from "node:timers/promises"
+import * as MonotonicClock from "@gantry/coord/MonotonicClock"
 import type { PeerAddress } from "@gantry/coord/PeerResolver"
 import { type DuplexStream, OpenError, StreamTransport } from "@gantry/coord/StreamTransport"
 import type { PeerId } from "@gantry/protocol"
@@ -9,7 +10,6 @@ import type { Connection, Libp2p, Stream } from "@libp2p/interface"
 import { peerIdFromString } from "@libp2p/peer-id"
 import { type Multiaddr, multiaddr } from "@multiformats/multiaddr"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -101,7 +101,7 @@ const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope>
 
   /** Ends a connection that has been silent for too long: nothing else tells that a peer has lost its power. */
   const doubt = (connection: Connection, askedAt: number) =>
-    Effect.map(Clock.currentTimeMillis, (now) => {
+    Effect.map(MonotonicClock.millis, (now) => {
       if (now - askedAt < patientMillis) return
       const since = silentSince.get(connection) ?? askedAt
       silentSince.set(connection, since)
@@ -115,7 +115,7 @@ const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope>
 
       const opening = Effect.callback<DuplexStream, OpenError>((resume, signal) => {
         openStream(node, peer, protocol, signal, (connection) => {
-          asked = { connection, at: clock.currentTimeMillisUnsafe() }
+          asked = { connection, at: MonotonicClock.millisUnsafe(clock) }
         }).then(
           ({ connection, stream }) => {
             if (signal.aborted) return stream.abort(new Error("nobody waits for the stream any more"))

@@ -2,6 +2,7 @@
  * Brings blobs from peers' endpoints into this node's store (parts, Peer
  * transfer).
  */
+import * as MonotonicClock from "@gantry/coord/MonotonicClock"
 import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
 import { Transfer, type TransferAttempt, TransferError, type TransferRequest } from "@gantry/coord/Transfer"
 import { describeCause, isRegistry, type Member, type NodeId } from "@gantry/protocol"
@@ -89,9 +90,9 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   const suspicions = new Map<string, number>()
   const suspicion = (holder: Member, { digest }: TransferRequest) => `${digest} ${holder.nodeId}`
   const isSuspicious = (holder: Member, request: TransferRequest) =>
-    Effect.map(Clock.currentTimeMillis, (now) => (suspicions.get(suspicion(holder, request)) ?? 0) > now)
+    Effect.map(MonotonicClock.millis, (now) => (suspicions.get(suspicion(holder, request)) ?? now) > now)
   const suspect = (holder: Member, request: TransferRequest) =>
-    Effect.map(Clock.currentTimeMillis, (now) => {
+    Effect.map(MonotonicClock.millis, (now) => {
       const key = suspicion(holder, request)
       suspicions.delete(key)
       suspicions.set(key, now + suspicionMillis)
@@ -150,10 +151,10 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   /** Appends the body; each `progressBytes` of it within the stall timeout. */
   const append = Effect.fnUntraced(function* (response: HttpClientResponse, writer: BlobWriter) {
     const stalled = setback("Stalled", `it sent next to nothing for ${Duration.format(stallTimeout)}`)
-    let progressed = yield* Clock.currentTimeMillis
+    let progressed = yield* MonotonicClock.millis
     let fresh = 0
     const check = Effect.fnUntraced(function* (chunk: Uint8Array) {
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* MonotonicClock.millis
       fresh += chunk.length
       if (fresh >= progressBytes) {
         progressed = now

@@ -2,13 +2,13 @@
  * Passing failures that pullers reported, for as long as nobody needs to ask
  * again.
  */
+import * as MonotonicClock from "@gantry/coord/MonotonicClock"
 import { type OriginRef, type Timestamp, timestampToMillis } from "@gantry/protocol"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { ColdStartError } from "../ColdStartError.ts"
-import { now } from "./clock.ts"
 
 /** Failures per origin reference. */
 export interface Cooldowns {
@@ -39,13 +39,13 @@ export const make = (cap: Duration.Duration): Cooldowns => {
 
   return {
     lookup: (ref) =>
-      Effect.map(now, (at) => {
+      Effect.map(MonotonicClock.millis, (at) => {
         const failure = failures.get(ref.toString())
         return failure !== undefined && at < failure.until ? Option.some(failure.error) : Option.none()
       }),
     remember: Effect.fnUntraced(function* (error, cooldownUntil) {
       if (Option.isNone(cooldownUntil)) return
-      const at = yield* now
+      const at = yield* MonotonicClock.millis
       const until = at + (yield* remaining(cooldownUntil.value))
       sweep(at)
       failures.set(error.ref.toString(), { error, until })

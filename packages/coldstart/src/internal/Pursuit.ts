@@ -2,11 +2,13 @@
  * One pursuit of one digest: look, decide, take one step, until the bytes are
  * here or there is a verdict (parts, asking for a digest).
  */
+
 import { CoordClient, type CoordClientError } from "@gantry/coord/CoordClient"
 import { CoordServer } from "@gantry/coord/CoordServer"
 import { Members } from "@gantry/coord/Members"
 import type { MembersView } from "@gantry/coord/MembersView"
 import { Metrics } from "@gantry/coord/Metrics"
+import * as MonotonicClock from "@gantry/coord/MonotonicClock"
 import { PullReason } from "@gantry/coord/Pump"
 import { Transfer, type TransferError } from "@gantry/coord/Transfer"
 import {
@@ -26,7 +28,6 @@ import * as Random from "effect/Random"
 import type { Obtained, Wanted } from "../ColdStart.ts"
 import { ColdStartError } from "../ColdStartError.ts"
 import type { Cooldowns } from "./Cooldowns.ts"
-import { now } from "./clock.ts"
 import * as Note from "./Note.ts"
 import * as Ranks from "./Ranks.ts"
 import * as Round from "./Round.ts"
@@ -138,7 +139,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
 
     const look = Effect.gen(function* () {
       const view = yield* members.view
-      const at = yield* now
+      const at = yield* MonotonicClock.millis
       const { candidates, canWiden, ranks } = ranksIn(view)
       const watched = new Set([...ranks, self, ...pullersIn(view)])
       const strays = yield* straysIn(candidates, watched)
@@ -177,7 +178,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
     const notDelivered = Effect.fnUntraced(function* (holders: ReadonlyArray<NodeId>, error: TransferError) {
       if (error.reason === "Store") return yield* fail("Exhausted", error.message)
       yield* say("fetch", error.message)
-      const at = yield* now
+      const at = yield* MonotonicClock.millis
       for (const holder of holders) {
         const problem = error.attempts.findLast((attempt) => attempt.holder === holder)?.problem ?? "Unreachable"
         notes.set(holder, Note.blame(noteOf(holder), problem, at, threshold))
@@ -253,7 +254,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
       switch (reply._tag) {
         case "Started":
         case "AlreadyPulling":
-          notes.set(puller, Note.tookOn(note, reply.startedAt, yield* now))
+          notes.set(puller, Note.tookOn(note, reply.startedAt, yield* MonotonicClock.millis))
           return yield* wait([puller])
         case "RecentlyFailed":
           return yield* giveUp(puller, reply)
@@ -264,7 +265,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
           notes.set(puller, Note.passOver(note, "unreachable"))
           return yield* say("unreachable", `${puller} cannot be asked`)
         case "NoAnswer":
-          notes.set(puller, Note.unanswered(note, yield* now))
+          notes.set(puller, Note.unanswered(note, yield* MonotonicClock.millis))
           return yield* say("silent", `${puller} did not answer; looking whether it pulls nevertheless`)
       }
     })
