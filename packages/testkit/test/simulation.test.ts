@@ -1,9 +1,24 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Plan from "../src/simulation/Plan.ts"
+import * as Simulation from "../src/simulation/Simulation.ts"
 import * as Timeline from "../src/simulation/Timeline.ts"
-import { runSeed } from "./simulationSeeds.ts"
 
-describe("a simulation", () => {
+/** Runs one seed. */
+const runSeed = (seed: number, nodes: number): Effect.Effect<Simulation.Result> =>
+  Effect.flatMap(Plan.make(seed, { nodes }), Simulation.run)
+
+/** What went wrong, and what came before it; empty if all is well. */
+const story = (result: Simulation.Result): string =>
+  result.violations.length === 0 ? "" : `seed ${result.plan.seed}\n${Timeline.format(result.events)}`
+
+describe("A cluster of 40 nodes keeps what it promises", () => {
+  it.effect.each(Array.from({ length: 50 }, (_, index) => index + 1))("in seed %d", (seed) =>
+    Effect.map(runSeed(seed, 40), (result) => assert.strictEqual(story(result), ""))
+  )
+})
+
+describe("A simulation", () => {
   it.effect(
     "replays a seed exactly",
     () =>

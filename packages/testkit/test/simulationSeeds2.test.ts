@@ -1,3 +1,0 @@
-import { testSeeds } from "./simulationSeeds.ts"
-
-testSeeds(101, 200)
