@@ -141,7 +141,7 @@ const inTime = <A>({ nodeId }: NodeProcess.NodeProcess, effect: Effect.Effect<A,
       Effect.fail(new NodeProcess.NodeProcessError({ reason: "Failed", nodeId, detail: "it is not ready in time" }))
   })
 
-/** Fails, with a reason, once nothing has been told for the limit. */
+/** What it gives fails, with a reason, once nothing has been told for the limit. */
 const watch = Effect.fnUntraced(function* (ledger: Ledger.Ledger) {
   const stalled = yield* Deferred.make<never, string>()
   let seen = -1
@@ -150,13 +150,13 @@ const watch = Effect.fnUntraced(function* (ledger: Ledger.Ledger) {
     if (events === seen) yield* Deferred.fail(stalled, `nothing happened for ${stallLimit}`)
     seen = events
   }).pipe(Effect.repeat(Schedule.spaced(stallLimit)), Effect.forkScoped)
-  return Deferred.await(stalled)
+  return stalled
 })
 
-const outcomeOf = ({ finished, nodeId }: NodeProcess.NodeProcess, stalled: Effect.Effect<never, string>) =>
+const outcomeOf = ({ finished, nodeId }: NodeProcess.NodeProcess, stalled: Deferred.Deferred<never, string>) =>
   Effect.raceFirst(
     Effect.mapError(finished, ({ detail }) => detail),
-    stalled
+    Deferred.await(stalled)
   ).pipe(
     Effect.match({
       onFailure: (failure): Outcome => ({ nodeId, failure }),
