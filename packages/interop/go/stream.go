@@ -24,8 +24,8 @@ type step struct {
 	Bytes   []byte          `json:"bytes"`
 	// Segment is how many bytes go into one write; all if 0.
 	Segment int `json:"segment"`
-	// Code is the reason of a reset.
-	Code network.StreamErrorCode `json:"code"`
+	// Code is the reason of a reset, or of the end of a connection.
+	Code uint32 `json:"code"`
 }
 
 // An outcome is what became of a step.
@@ -71,9 +71,9 @@ func (s *stream) do(st step) outcome {
 	case "close":
 		err = s.Close()
 	case "reset":
-		err = s.ResetWithError(st.Code)
+		err = s.ResetWithError(network.StreamErrorCode(st.Code))
 	case "closeConnection":
-		err = s.Conn().Close()
+		err = s.Conn().CloseWithError(network.ConnErrorCode(st.Code))
 	default:
 		err = fmt.Errorf("no step %q", st.Do)
 	}

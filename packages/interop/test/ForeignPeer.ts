@@ -54,8 +54,8 @@ export const reset: Step = { do: "reset" }
 /** Ends the stream at once and says why, which only later versions of Yamux know. */
 export const resetWith = (code: number): Step => ({ do: "reset", code })
 
-/** Closes the connection that carries the stream. */
-export const closeConnection: Step = { do: "closeConnection" }
+/** Closes the connection that carries the stream, with a reason if it is not 0. */
+export const closeConnection = (code: number): Step => ({ do: "closeConnection", code })
 
 /**
  * What became of a step: a message or bytes, if it brings any, or an error:

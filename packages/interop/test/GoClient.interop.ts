@@ -19,9 +19,10 @@ import {
 } from "@gantry/testkit/suites/CoordFixture"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { bytesField, concat, frame, numberField } from "./bytes.ts"
 import {
@@ -554,6 +555,38 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
       })
     )
   })
+
+  test(
+    "is answered while we shut down, and told that we do not speak the protocol from then on",
+    Effect.gen(function* () {
+      const pulling = yield* Deferred.make<void>()
+      const proceed = yield* Deferred.make<PumpResult>()
+      const peer = yield* OurPeers.join
+      const go = yield* spawn("go")
+      const serving = yield* Scope.make()
+      const server = yield* Scope.provide(
+        startServer({
+          peer,
+          pull: () => Effect.andThen(Deferred.succeed(pulling, undefined), Deferred.await(proceed))
+        }),
+        serving
+      )
+      const running = yield* Effect.forkChild(ask(go, peer, batch([wanted])), { startImmediately: true })
+      yield* Deferred.await(pulling)
+      const closing = yield* Effect.forkChild(Scope.close(serving, Exit.void), { startImmediately: true })
+      let refused = yield* ask(go, peer, query)
+      while (refused?.message !== undefined) refused = yield* ask(go, peer, query)
+      assert.include(refused?.error, "protocols not supported")
+      yield* Deferred.succeed(proceed, PumpResult.Started({ startedAt: instant }))
+      assert.deepStrictEqual(yield* Fiber.join(running), {
+        message: {
+          pleasePullResponse: { results: [{ digest: wanted, outcome: "OUTCOME_STARTED", startedAt: instantText }] }
+        }
+      })
+      yield* Fiber.join(closing)
+      assert.deepInclude(yield* server.counts, { pleasePullServed: 1, pleasePullStarted: 1 })
+    })
+  )
 
   describe("as a stranger", () => {
     type Standing = "no membership" | "match" | "unrecognized" | "unevaluable"

@@ -386,7 +386,8 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
     fails("when Go closes without a reply", [close], "NoReply")
     fails("when Go resets the stream", [reset], "Reset")
     fails("when Go resets the stream and says why", [resetWith(0x1002)], "Reset")
-    fails("when Go closes the connection", [closeConnection], "Reset")
+    fails("when Go closes the connection", [closeConnection(0)], "Reset")
+    fails("when Go closes the connection and says why", [closeConnection(0x1002)], "Reset")
     fails(
       "when the reply has 1 MiB + 1",
       [writeBytes(frame(new Uint8Array(maxMessageBytes + 1)).subarray(0, 4)), close],
