@@ -3,8 +3,8 @@
  * request needs.
  */
 import type { Digest, Member, NodeId, PeerId } from "@gantry/protocol"
-import { Rendezvous } from "@gantry/protocol"
 import * as Option from "effect/Option"
+import * as Ranks from "./internal/ranks.ts"
 
 /** How a remote peer stands to the membership (protocol, section 6). */
 export type Standing = "member" | "unrecognized" | "unevaluable"
@@ -12,7 +12,7 @@ export type Standing = "member" | "unrecognized" | "unevaluable"
 /**
  * A view of the membership, built once per change. Who a peer is costs one
  * look-up; the first question about a digest's ranks hashes every member, and
- * the answer is kept.
+ * the hashes are kept, also by the views that follow.
  */
 export interface MembersView {
   /** Grows with every change. */
@@ -27,32 +27,30 @@ export interface MembersView {
   readonly byPeerId: (peerId: PeerId) => Option.Option<Member>
   /** Whether a peer may ask, by the ids that members publish. */
   readonly standingOf: (peerId: PeerId) => Standing
-  /** All members for a digest, best first. */
-  readonly ranking: (digest: Digest) => ReadonlyArray<NodeId>
+  /**
+   * The best `count` candidates for a digest, best first; all if there are fewer.
+   * Candidates are the members of the zone (see `inZone`), or all members.
+   */
+  readonly best: (digest: Digest, count: number, zone?: Option.Option<string>) => ReadonlyArray<NodeId>
   /** How many other members are better for the digest, from 0; -1 for a stranger. */
   readonly rankOf: (nodeId: NodeId, digest: Digest) => number
   /** The members of one zone; all of them without a zone or with none in it (protocol, section 8). */
   readonly inZone: (zone: Option.Option<string>) => ReadonlyArray<NodeId>
-}
-
-/** How many digests' rankings a view remembers: the layers of several images that roll out at once. */
-const rankingsKept = 256
-
-/** Positions in `members`, best first, and the rank of each position: eight bytes a member. */
-interface Ranking {
-  readonly order: Uint32Array
-  readonly ranks: Uint32Array
+  /** The view after a change, one version on. */
+  readonly update: (members: Iterable<Member>) => MembersView
 }
 
 /** A view of these members. A node id that is listed twice counts once, as first listed. */
 export const make = (members: Iterable<Member>, version = 0): MembersView => build(members, version, true)
 
-const build = (listed: Iterable<Member>, version: number, wired: boolean): MembersView => {
+const build = (listed: Iterable<Member>, version: number, wired: boolean, former?: Ranks.Ranks): MembersView => {
   const nodes = new Map<NodeId, Member>()
   for (const member of listed) {
     if (!nodes.has(member.nodeId)) nodes.set(member.nodeId, member)
   }
   const members = [...nodes.values()]
+  const everyone = [...nodes.keys()]
+  const positions = new Map(everyone.map((nodeId, position) => [nodeId, position]))
   const peers = new Map<PeerId, Member>()
   const zones = new Map<string, Array<NodeId>>()
   for (const member of members) {
@@ -63,27 +61,9 @@ const build = (listed: Iterable<Member>, version: number, wired: boolean): Membe
       else zone.push(member.nodeId)
     }
   }
-  const everyone = [...nodes.keys()]
-  const positions = new Map(everyone.map((nodeId, position) => [nodeId, position]))
-  const rankings = new Map<Digest, Ranking>()
-
-  const rankingFor = (digest: Digest): Ranking => {
-    const known = rankings.get(digest)
-    if (known !== undefined) {
-      rankings.delete(digest)
-      rankings.set(digest, known)
-      return known
-    }
-    const order = Uint32Array.from(Rendezvous.rank(everyone, digest), (nodeId) => positions.get(nodeId) as number)
-    const ranks = new Uint32Array(order.length)
-    order.forEach((position, rank) => {
-      ranks[position] = rank
-    })
-    const ranking = { order, ranks }
-    rankings.set(digest, ranking)
-    if (rankings.size > rankingsKept) rankings.delete(rankings.keys().next().value as Digest)
-    return ranking
-  }
+  const ranks = former?.update(everyone) ?? Ranks.make(everyone)
+  const inZone: MembersView["inZone"] = (zone) => (Option.isSome(zone) ? zones.get(zone.value) : undefined) ?? everyone
+  const positionOf = (nodeId: NodeId) => positions.get(nodeId) as number
 
   return {
     version,
@@ -95,12 +75,14 @@ const build = (listed: Iterable<Member>, version: number, wired: boolean): Membe
       if (!wired || peers.has(peerId)) return "member"
       return peers.size === 0 ? "unevaluable" : "unrecognized"
     },
-    ranking: (digest) => Array.from(rankingFor(digest).order, (position) => everyone[position] as NodeId),
+    best: (digest, count, zone = Option.none()) =>
+      ranks.best(inZone(zone).map(positionOf), digest, count).map((position) => everyone[position] as NodeId),
     rankOf(nodeId, digest) {
       const position = positions.get(nodeId)
-      return position === undefined ? -1 : (rankingFor(digest).ranks[position] as number)
+      return position === undefined ? -1 : ranks.rank(position, digest)
     },
-    inZone: (zone) => (Option.isSome(zone) ? zones.get(zone.value) : undefined) ?? everyone
+    inZone,
+    update: (changed) => build(changed, version + 1, true, ranks)
   }
 }
 

@@ -1,7 +1,11 @@
+import * as Crypto from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import { MembersView } from "@gantry/coord"
 import { Digest, Member, NodeId, PeerId, Rendezvous } from "@gantry/protocol"
 import { Option } from "effect"
+import { vi } from "vitest"
+
+vi.mock("node:crypto", { spy: true })
 
 const digest = Digest.make(`sha256:${"e".repeat(64)}`)
 const peerId = PeerId.make("QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N")
@@ -20,7 +24,8 @@ const names = ["node-a", "node-b", "node-c", "node-d"].map((name) => NodeId.make
 describe("MembersView", () => {
   it("ranks members as rendezvous hashing does, whatever the order they are listed in", () => {
     const view = MembersView.make(names.toReversed().map((name) => member(name)))
-    assert.deepStrictEqual(view.ranking(digest), Rendezvous.rank(names, digest))
+    assert.deepStrictEqual(view.best(digest, names.length), Rendezvous.rank(names, digest))
+    assert.deepStrictEqual(view.best(digest, 2), Rendezvous.topK(names, digest, 2))
     for (const name of names) assert.strictEqual(view.rankOf(name, digest), Rendezvous.rankOf(names, name, digest))
   })
 
@@ -61,14 +66,56 @@ describe("MembersView", () => {
     )
     assert.deepStrictEqual(view.inZone(Option.some("north")), names)
     assert.deepStrictEqual(view.inZone(Option.none()), names)
+    assert.deepStrictEqual(
+      view.best(digest, 2, Option.some("east")),
+      Rendezvous.rank(view.inZone(Option.some("east")), digest)
+    )
+    assert.deepStrictEqual(view.best(digest, 1, Option.some("west")), [NodeId.make("node-b")])
   })
 
   it("still ranks rightly when it has forgotten a ranking", () => {
     const view = MembersView.make(names.map((name) => member(name)))
-    const first = view.ranking(digest)
+    const first = view.best(digest, names.length)
     for (let index = 0; index < 300; index++) {
-      view.ranking(Digest.make(`sha256:${index.toString(16).padStart(64, "0")}`))
+      view.best(Digest.make(`sha256:${index.toString(16).padStart(64, "0")}`), 1)
     }
-    assert.deepStrictEqual(view.ranking(digest), first)
+    assert.deepStrictEqual(view.best(digest, names.length), first)
+  })
+
+  it("ranks whoever is left, has joined or is back after a change, and so does the view before it", () => {
+    const views = [MembersView.make(names.map((name) => member(name)))]
+    const ranked = (view: MembersView.MembersView) => view.members.map(({ nodeId }) => view.rankOf(nodeId, digest))
+    const expected = (view: MembersView.MembersView) => {
+      const listed = view.members.map(({ nodeId }) => nodeId)
+      return listed.map((nodeId) => Rendezvous.rankOf(listed, nodeId, digest))
+    }
+    for (const change of [
+      ["node-b", "node-d"],
+      ["node-x", "node-d", "node-y", "node-z", "node-b"],
+      ["node-a", "node-b", "node-z"],
+      ["node-new"],
+      ["node-b", "node-a"]
+    ]) {
+      for (const view of views) assert.deepStrictEqual(ranked(view), expected(view))
+      const latest = views.at(-1) as MembersView.MembersView
+      views.push(latest.update(change.map((name) => member(name))))
+    }
+    for (const view of views) assert.deepStrictEqual(ranked(view), expected(view))
+    assert.deepStrictEqual(
+      views.map(({ version }) => version),
+      [0, 1, 2, 3, 4, 5]
+    )
+  })
+
+  it("hashes each member once for a digest, whatever changes", () => {
+    const hash = vi.mocked(Crypto.hash).mockClear()
+    const view = MembersView.make(names.map((name) => member(name)))
+    for (const name of names) view.rankOf(name, digest)
+    view.best(digest, 3)
+    assert.strictEqual(hash.mock.calls.length, names.length)
+    const changed = view.update([...names.slice(1), NodeId.make("node-x")].map((name) => member(name)))
+    for (const name of names) changed.rankOf(name, digest)
+    changed.update(names.map((name) => member(name))).best(digest, 1)
+    assert.strictEqual(hash.mock.calls.length, names.length + 1)
   })
 })

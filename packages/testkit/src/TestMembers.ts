@@ -22,8 +22,7 @@ const make = (self: NodeId, members: Iterable<Member>) =>
   Effect.gen(function* () {
     const ref = yield* SubscriptionRef.make(MembersView.make(members))
     const control = TestMembers.of({
-      update: (change) =>
-        SubscriptionRef.update(ref, (view) => MembersView.make(change(view.members), view.version + 1))
+      update: (change) => SubscriptionRef.update(ref, (view) => view.update(change(view.members)))
     })
     return Layer.merge(Members.layerRef(self, ref), Layer.succeed(TestMembers, control))
   })

@@ -104,7 +104,7 @@ export const start = Effect.fn("Cluster.start")(function* (
       }
     }),
     killed: Effect.sync(() => killed.values().next().value),
-    designated: (digest) => view.ranking(digest)[0] as NodeId
+    designated: (digest) => view.best(digest, 1)[0] as NodeId
   }
 })
 

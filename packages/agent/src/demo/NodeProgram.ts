@@ -121,7 +121,7 @@ const obey = Effect.fnUntraced(function* (
     case "Start":
       return yield* Effect.die(new Error("told to start twice"))
     case "Join":
-      yield* SubscriptionRef.update(view, ({ version }) => MembersView.make(command.members, version + 1))
+      yield* SubscriptionRef.update(view, (current) => current.update(command.members))
       return yield* tell({ _tag: "Joined" })
     case "Greet":
       return yield* greet(command.nodeId, command.digest, tell)

@@ -29,7 +29,6 @@ import type { Obtained, Wanted } from "../ColdStart.ts"
 import { ColdStartError } from "../ColdStartError.ts"
 import type { Cooldowns } from "./Cooldowns.ts"
 import * as Note from "./Note.ts"
-import * as Ranks from "./Ranks.ts"
 import * as Round from "./Round.ts"
 import { next } from "./Step.ts"
 import { pollOf, type Settings } from "./settings.ts"
@@ -59,6 +58,17 @@ const isOutOfReach = (error: CoordClientError): boolean =>
   error.reason === "Unreachable" ||
   error.reason === "UnsupportedProtocol" ||
   (error.reason === "TimedOut" && error.phase === "dial")
+
+/** So many of the nodes at random; a shuffle would move all of ten thousand. */
+const draw = Effect.fnUntraced(function* (nodes: ReadonlyArray<NodeId>, count: number) {
+  const left = [...nodes]
+  const drawn: Array<NodeId> = []
+  while (drawn.length < count && left.length > 0) {
+    const at = yield* Random.nextIntBetween(0, left.length, { halfOpen: true })
+    drawn.push(...left.splice(at, 1))
+  }
+  return drawn
+})
 
 export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: Cooldowns) {
   const client = yield* CoordClient
@@ -106,9 +116,11 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
 
     // 1. Who counts, and what they say.
 
+    /** The candidates are the members of our own zone, or all members (protocol, section 8). */
     const ranksIn = (view: MembersView) => {
-      const candidates = Ranks.candidates(view, self, digest)
-      const ranks = candidates.slice(0, wide ? 2 * settings.ranks : settings.ranks)
+      const zone = Option.flatMap(view.byNodeId(self), (member) => member.zone)
+      const candidates = view.inZone(zone)
+      const ranks = view.best(digest, wide ? 2 * settings.ranks : settings.ranks, zone)
       return { candidates, ranks, canWiden: !wide && candidates.length > ranks.length }
     }
 
@@ -122,8 +134,9 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
      */
     const straysIn = (candidates: ReadonlyArray<NodeId>, asked: ReadonlySet<NodeId>) =>
       holdersBusy
-        ? Effect.map(Random.shuffle(candidates.filter((node) => !asked.has(node))), (others) =>
-            others.slice(0, settings.strays)
+        ? draw(
+            candidates.filter((node) => !asked.has(node)),
+            settings.strays
           )
         : Effect.succeed([])
 

@@ -50,7 +50,7 @@ export const tcp = (options: { readonly listen: string; readonly identity: strin
 /** Asks the member that ranks best for a digest to pull it. */
 export const askBest = Effect.fn("askBest")(function* (digest: Digest) {
   const members = yield* Coord.Members.Members
-  const [best = members.self] = (yield* members.view).ranking(digest)
+  const [best = members.self] = (yield* members.view).best(digest, 1)
   const origin = { registry: Registry.make("registry.example.com"), repository: Repository.make("library/app") }
   const request = new PleasePullRequest({ ...origin, kind: "layer", digests: [digest] })
   return yield* Coord.CoordClient.CoordClient.use((client) => client.pleasePull(best, request))

@@ -4,7 +4,7 @@
  */
 import type { ColdStartError, Obtained } from "@gantry/coldstart/ColdStart"
 import * as MembersView from "@gantry/coord/MembersView"
-import type { Member, NodeId, PeerId } from "@gantry/protocol"
+import { type Member, type PeerId, Rendezvous } from "@gantry/protocol"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -96,8 +96,6 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
   })
   const zoneOf = (machine: SimulatedNode.Machine) =>
     Option.flatMap(machine.view.byNodeId(machine.nodeId), (member) => member.zone)
-  const candidatesOf = (machine: SimulatedNode.Machine): ReadonlySet<NodeId> =>
-    new Set(machine.view.inZone(zoneOf(machine)))
   const world: SimulatedNode.World = {
     machines,
     indexOf: new Map(machines.map(({ index, peerId }): [PeerId, number] => [peerId, index])),
@@ -118,13 +116,8 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
       const zone = zoneOf(machine)
       return `view ${machine.view.version}, ${Option.isSome(zone) ? zone.value : "all zones"}`
     },
-    rankFor: (machine, puller, digest) => {
-      const candidates = candidatesOf(machine)
-      return machine.view
-        .ranking(digest)
-        .filter((node) => candidates.has(node))
-        .indexOf(puller.nodeId)
-    },
+    rankFor: (machine, puller, digest) =>
+      Rendezvous.rankOf(machine.view.inZone(zoneOf(machine)), puller.nodeId, digest),
     census
   }
   yield* network.link({}, { latency: plan.latencyMillis, jitter: plan.jitterMillis })
