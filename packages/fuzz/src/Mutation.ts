@@ -1,0 +1,85 @@
+/**
+ * New inputs from those that are known.
+ */
+import { encodeFrame } from "@gantry/protocol"
+import * as Fixtures from "@gantry/testkit/Fixtures"
+import { headerBytes } from "./Input.ts"
+
+/** Longest input, in bytes: room for more digests than the server takes. */
+export const maxBytes = 1_024
+
+/** A number from 0 up to, and without, `below`. */
+export type Draw = (below: number) => number
+
+const hex = (text: string) => new Uint8Array(Buffer.from(text, "hex"))
+const ascii = (text: string) => new Uint8Array(Buffer.from(text))
+
+/** What chance would hardly write. */
+const tokens: ReadonlyArray<Uint8Array> = [
+  // Tags of the envelope and of its messages.
+  ...["08", "0a", "10", "12", "18", "1a", "20", "22", "28", "2a", "30", "32", "38"].map(hex),
+  // Groups and fixed-size fields, which the schema does not have.
+  ...["0b", "0c", "0d", "09", "7b", "7c"].map(hex),
+  // Lengths: none, not minimal, 1 MiB and one more, 2^32, nine and ten bytes.
+  ...["00", "8000", "808040", "818040", "8080808010", "ffffffffffffffff7f", "ffffffffffffffffff01"].map(hex),
+  // Timestamps: Go's zero time and the ends of what a timestamp can hold.
+  ...["088092b8c398feffffff01", "08fff2dc9caf07", "10ffd3d9dc03", "10ffffffffffffffffff01"].map(hex),
+  // Text that is no UTF-8: a lone byte, overlong, a surrogate.
+  ...["ff", "c0af", "eda080"].map(hex),
+  ...["sha256:", Fixtures.A, Fixtures.ONE, Fixtures.registry, Fixtures.repository, "/", ":", "[::1]", "..", "A"].map(
+    ascii
+  )
+]
+
+const splice = (bytes: Uint8Array, at: number, removed: number, inserted: Uint8Array): Uint8Array => {
+  const spliced = new Uint8Array(bytes.length - removed + inserted.length)
+  spliced.set(bytes.subarray(0, at))
+  spliced.set(inserted, at)
+  spliced.set(bytes.subarray(at + removed), at + inserted.length)
+  return spliced
+}
+
+const nothing = new Uint8Array(0)
+
+const slice = (bytes: Uint8Array, draw: Draw): Uint8Array => {
+  const from = draw(bytes.length + 1)
+  return bytes.subarray(from, from + draw(bytes.length - from + 1))
+}
+
+/** The changes: each takes a place, and may take something of another input. */
+const changes: ReadonlyArray<(bytes: Uint8Array, at: number, other: Uint8Array, draw: Draw) => Uint8Array> = [
+  (bytes, at, _, draw) => splice(bytes, at, 1, Uint8Array.of((bytes[at] as number) ^ (1 << draw(8)))),
+  (bytes, at, _, draw) => splice(bytes, at, 1, Uint8Array.of(draw(256))),
+  (bytes, at, _, draw) => splice(bytes, at, 1, Uint8Array.of((bytes[at] as number) + draw(9) - 4)),
+  (bytes, at, _, draw) => splice(bytes, at, draw(bytes.length - at), nothing),
+  (bytes, at, _, draw) => splice(bytes, at, 0, slice(bytes, draw)),
+  (bytes, at, other, draw) => splice(bytes, at, 0, slice(other, draw)),
+  (bytes, at, other, draw) => splice(bytes, at, draw(bytes.length - at), slice(other, draw)),
+  (bytes, at, _, draw) => splice(bytes, at, 0, tokens[draw(tokens.length)] as Uint8Array),
+  (bytes, at, _, draw) => splice(bytes, at, draw(bytes.length - at), tokens[draw(tokens.length)] as Uint8Array)
+]
+
+/** Makes a length say what follows: that of the frame, of the message in it, or of the first text in that. */
+const repair = (bytes: Uint8Array, depth: number): Uint8Array => {
+  const lengthBytes = bytes.findIndex((byte) => byte < 0x80) + 1
+  const content = bytes.subarray(lengthBytes)
+  return encodeFrame(
+    depth === 0 ? content : splice(content, 1, content.length - 1, repair(content.subarray(1), depth - 1))
+  )
+}
+
+/** A few changes to an input; half of the time its lengths are right again afterwards. */
+export const mutate = (bytes: Uint8Array, other: Uint8Array, draw: Draw): Uint8Array => {
+  let mutated = bytes
+  for (let left = 1 << draw(4); left > 0 && mutated.length > 0; left--) {
+    // The situation is short, and still worth changing now and then.
+    const at = draw(4) === 0 ? draw(Math.min(headerBytes, mutated.length)) : draw(mutated.length)
+    const change = changes[at < headerBytes ? draw(3) : draw(changes.length)] as (typeof changes)[number]
+    mutated = change(mutated, at, other.subarray(headerBytes), draw)
+  }
+  if (draw(2) === 0 && mutated.length > headerBytes + 2) {
+    const stream = mutated.subarray(headerBytes)
+    mutated = splice(mutated, headerBytes, stream.length, repair(stream, draw(Math.min(3, stream.length - 1))))
+  }
+  return mutated.subarray(0, maxBytes)
+}
