@@ -41,9 +41,12 @@ const splice = (bytes: Uint8Array, at: number, removed: number, inserted: Uint8A
 
 const nothing = new Uint8Array(0)
 
+/** A length up to that of what there is, more often a short one. */
+const length = (available: number, draw: Draw): number => Math.min(available, draw(2 << draw(8)))
+
 const slice = (bytes: Uint8Array, draw: Draw): Uint8Array => {
   const from = draw(bytes.length + 1)
-  return bytes.subarray(from, from + draw(bytes.length - from + 1))
+  return bytes.subarray(from, from + length(bytes.length - from, draw))
 }
 
 /** The changes: each takes a place, and may take something of another input. */
@@ -51,12 +54,12 @@ const changes: ReadonlyArray<(bytes: Uint8Array, at: number, other: Uint8Array, 
   (bytes, at, _, draw) => splice(bytes, at, 1, Uint8Array.of((bytes[at] as number) ^ (1 << draw(8)))),
   (bytes, at, _, draw) => splice(bytes, at, 1, Uint8Array.of(draw(256))),
   (bytes, at, _, draw) => splice(bytes, at, 1, Uint8Array.of((bytes[at] as number) + draw(9) - 4)),
-  (bytes, at, _, draw) => splice(bytes, at, draw(bytes.length - at), nothing),
+  (bytes, at, _, draw) => splice(bytes, at, length(bytes.length - at, draw), nothing),
   (bytes, at, _, draw) => splice(bytes, at, 0, slice(bytes, draw)),
   (bytes, at, other, draw) => splice(bytes, at, 0, slice(other, draw)),
-  (bytes, at, other, draw) => splice(bytes, at, draw(bytes.length - at), slice(other, draw)),
+  (bytes, at, other, draw) => splice(bytes, at, length(bytes.length - at, draw), slice(other, draw)),
   (bytes, at, _, draw) => splice(bytes, at, 0, tokens[draw(tokens.length)] as Uint8Array),
-  (bytes, at, _, draw) => splice(bytes, at, draw(bytes.length - at), tokens[draw(tokens.length)] as Uint8Array)
+  (bytes, at, _, draw) => splice(bytes, at, length(bytes.length - at, draw), tokens[draw(tokens.length)] as Uint8Array)
 ]
 
 /** Makes a length say what follows: that of the frame, of the message in it, or of the first text in that. */
@@ -71,11 +74,13 @@ const repair = (bytes: Uint8Array, depth: number): Uint8Array => {
 /** A few changes to an input; half of the time its lengths are right again afterwards. */
 export const mutate = (bytes: Uint8Array, other: Uint8Array, draw: Draw): Uint8Array => {
   let mutated = bytes
-  for (let left = 1 << draw(4); left > 0 && mutated.length > 0; left--) {
+  let more = true
+  while (more && mutated.length > 0) {
     // The situation is short, and still worth changing now and then.
     const at = draw(4) === 0 ? draw(Math.min(headerBytes, mutated.length)) : draw(mutated.length)
     const change = changes[at < headerBytes ? draw(3) : draw(changes.length)] as (typeof changes)[number]
     mutated = change(mutated, at, other.subarray(headerBytes), draw)
+    more = draw(3) > 0
   }
   if (draw(2) === 0 && mutated.length > headerBytes + 2) {
     const stream = mutated.subarray(headerBytes)

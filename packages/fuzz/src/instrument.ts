@@ -6,9 +6,14 @@ import { registerHooks } from "node:module"
 import { fileURLToPath } from "node:url"
 import { createInstrumenter } from "istanbul-lib-instrument"
 
-/** Frames, envelopes, server and client, and of protobuf what reads and writes. */
-const watched =
-  /\/packages\/(?:protocol|coord)\/src\/|\/@bufbuild\/protobuf\/dist\/esm\/(?:from-binary|to-binary|reflect\/|wire\/)/
+/** What is on the way from bytes to a reply: server, client, frames and envelopes, and of protobuf what reads and writes. */
+const watched = new RegExp(
+  [
+    "/packages/coord/src/(?:CoordServer|CoordClient|internal/\\w+)\\.ts$",
+    "/packages/protocol/src/(?:Frame|Codec|Timestamp|Digest|OriginRef)\\.ts$",
+    "/@bufbuild/protobuf/dist/esm/(?:from-binary|to-binary|proto-int64|wire/(?:binary-encoding|varint)|reflect/(?:reflect|unsafe))\\.js$"
+  ].join("|")
+)
 
 const instrumenter = createInstrumenter({ esModules: true, parserPlugins: ["typescript"] })
 
