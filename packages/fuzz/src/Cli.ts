@@ -77,12 +77,12 @@ const describe = ({ corpus, executions, millis }: Fuzzer.Progress, coverage: Cov
   ].join("; ")
 }
 
-const save = Effect.fnUntraced(function* (directory: string, { error, input, what }: Fuzzer.Finding) {
+const save = Effect.fnUntraced(function* (directory: string, { input, what }: Fuzzer.Finding) {
   const files = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const file = path.join(directory, `finding-${NodeCrypto.hash("sha256", input, "hex").slice(0, 12)}`)
   yield* files.writeFile(file, input)
-  yield* Console.log(`${what}\n${error instanceof Error ? error.stack : error}\n  npm run fuzz -- --replay ${file}\n`)
+  yield* Console.log(`${what}\n  npm run fuzz -- --replay ${file}`)
 })
 
 /** Most inputs end in an error, and its stack would cost more than the rest; a replay has it. */

@@ -49,11 +49,18 @@ const slice = (bytes: Uint8Array, draw: Draw): Uint8Array => {
   return bytes.subarray(from, from + length(bytes.length - from, draw))
 }
 
-/** The changes: each takes a place, and may take something of another input. */
-const changes: ReadonlyArray<(bytes: Uint8Array, at: number, other: Uint8Array, draw: Draw) => Uint8Array> = [
+/** Takes a place, and may take something of another input. */
+type Change = (bytes: Uint8Array, at: number, other: Uint8Array, draw: Draw) => Uint8Array
+
+/** Changes of one byte, after which every length is as right as it was. */
+const small: ReadonlyArray<Change> = [
   (bytes, at, _, draw) => splice(bytes, at, 1, Uint8Array.of((bytes[at] as number) ^ (1 << draw(8)))),
   (bytes, at, _, draw) => splice(bytes, at, 1, Uint8Array.of(draw(256))),
-  (bytes, at, _, draw) => splice(bytes, at, 1, Uint8Array.of((bytes[at] as number) + draw(9) - 4)),
+  (bytes, at, _, draw) => splice(bytes, at, 1, Uint8Array.of((bytes[at] as number) + draw(9) - 4))
+]
+
+/** Changes of more than that. */
+const large: ReadonlyArray<Change> = [
   (bytes, at, _, draw) => splice(bytes, at, length(bytes.length - at, draw), nothing),
   (bytes, at, _, draw) => splice(bytes, at, 0, slice(bytes, draw)),
   (bytes, at, other, draw) => splice(bytes, at, 0, slice(other, draw)),
@@ -78,9 +85,10 @@ export const mutate = (bytes: Uint8Array, other: Uint8Array, draw: Draw): Uint8A
   while (more && mutated.length > 0) {
     // The situation is short, and still worth changing now and then.
     const at = draw(4) === 0 ? draw(Math.min(headerBytes, mutated.length)) : draw(mutated.length)
-    const change = changes[at < headerBytes ? draw(3) : draw(changes.length)] as (typeof changes)[number]
+    const changes = at < headerBytes || draw(2) === 0 ? small : large
+    const change = changes[draw(changes.length)] as Change
     mutated = change(mutated, at, other.subarray(headerBytes), draw)
-    more = draw(3) > 0
+    more = draw(2) === 0
   }
   if (draw(2) === 0 && mutated.length > headerBytes + 2) {
     const stream = mutated.subarray(headerBytes)

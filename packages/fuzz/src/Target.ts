@@ -33,9 +33,14 @@ export const make = ({ client, codec, server }: Subject = {}): Target => {
 
 /** What an execution threw. */
 export interface Failure {
-  /** The invariant that did not hold, or an error that nobody expects; the same whatever the input. */
+  /** The invariant that did not hold, or what kind of error nobody expects; the same whatever the input. */
   readonly what: string
   readonly error: unknown
+}
+
+const whatOf = (error: unknown): string => {
+  if (error instanceof Violation) return error.invariant
+  return `an unexpected ${error instanceof Error ? error.name : typeof error}`
 }
 
 /** Executes an input; gives what was wrong. */
@@ -44,6 +49,6 @@ export const failureOf = (target: Target, bytes: Uint8Array): Option.Option<Fail
     target(bytes)
     return Option.none()
   } catch (error) {
-    return Option.some({ what: error instanceof Violation ? error.invariant : String(error), error })
+    return Option.some({ what: whatOf(error), error })
   }
 }

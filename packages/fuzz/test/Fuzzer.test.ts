@@ -25,8 +25,8 @@ const hidden = (word: string) => {
 const search = (
   options: Pick<Fuzzer.Options, "target" | "coverage"> & { readonly runs?: number; readonly seed?: number }
 ) =>
-  Fuzzer.run({ runs: 150_000, seeds: [new Uint8Array(headerBytes + 12)], ...options }).pipe(
-    Random.withSeed(options.seed ?? 4)
+  Fuzzer.run({ runs: 60_000, seeds: [new Uint8Array(headerBytes + 12)], ...options }).pipe(
+    Random.withSeed(options.seed ?? 3)
   )
 
 describe("Fuzzer", () => {
@@ -70,7 +70,7 @@ describe("Fuzzer", () => {
       assert.strictEqual(executions, 1_000)
       assert.sameMembers(
         findings.map(({ what }) => what),
-        ["even", "Error: odd"]
+        ["even", "an unexpected Error"]
       )
     })
   )

@@ -102,7 +102,7 @@ describe("Target", () => {
               throw new RangeError("premature end")
             }
           }),
-        "RangeError: premature end"
+        "an unexpected RangeError"
       ],
       [
         "a codec whose errors are not its own",
