@@ -15,7 +15,7 @@ import {
 import * as Fixtures from "@gantry/testkit/Fixtures"
 import * as Option from "effect/Option"
 import { format, readers, situations } from "./Input.ts"
-import { maxDigests } from "./Serving.ts"
+import { maxDigests } from "./World.ts"
 
 const at = Option.some(Timestamp.make(1_750_000_000_123_456_789n))
 const query = { _tag: "PullIntentRequest", digest: Fixtures.A } satisfies Message
