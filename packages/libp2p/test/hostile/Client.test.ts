@@ -28,6 +28,7 @@ import { frameOf, type Peer, readToEnd, startClient, whileTimePasses } from "@ga
 import { Deferred, Effect, Fiber, Option, type Scope } from "effect"
 import { eventually, listen, type Node, serve, startNode, streamsOf } from "../support.ts"
 import * as TcpPeers from "../TcpPeers.ts"
+import { startClientProcess } from "./ClientProcess.ts"
 
 const hostileNode = NodeId.make("hostile")
 const honestNode = NodeId.make("honest")
@@ -348,4 +349,40 @@ describe("A client is unharmed by a server that", () => {
       }).pipe(Effect.provide(TcpPeers.layer))
     )
   }
+
+  const mebibyte = 1_048_576
+
+  it.effect("announces 1 MiB on 600 streams and sends nothing of it: memory follows what came", () =>
+    Effect.gen(function* () {
+      let announced = 0
+      let isHostile = false
+      const announce: Script = (stream) =>
+        readToEnd(stream).pipe(
+          Effect.andThen(stream.write(bytes(...varint(maxMessageBytes)))),
+          Effect.andThen(Effect.sync(() => announced++)),
+          Effect.andThen(Effect.never)
+        )
+      const address = yield* scripted((stream, stall) =>
+        (isHostile ? announce : sayAndClose(frameOf(answer)))(stream, stall)
+      )(Effect.void)
+      const asker = yield* startClientProcess(address)
+      // What any 600 streams at once cost is no part of it: code is compiled and pools are filled before.
+      yield* asker.order({ asks: 6_000, atOnce: 600, waits: true })
+      isHostile = true
+      const before = yield* asker.order({ asks: 600, atOnce: 600, waits: false })
+      yield* eventually(() => announced === 600)
+      const after = yield* asker.order({ asks: 0, atOnce: 1, waits: true })
+      assert.strictEqual(after.streams, 600)
+      assert.isBelow(after.rss - before.rss, 20 * mebibyte)
+    })
+  )
+
+  it.effect("resets each of 10,000 streams: none of them stays open", () =>
+    Effect.gen(function* () {
+      const asker = yield* startClientProcess(yield* scripted(sayAndReset(bytes()))(Effect.void))
+      const after = yield* asker.order({ asks: 10_000, atOnce: 50, waits: true })
+      assert.strictEqual(after.streams, 0)
+      assert.deepStrictEqual(after.reasons, { Reset: 10_000 })
+    })
+  )
 })
