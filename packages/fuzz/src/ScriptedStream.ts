@@ -4,7 +4,6 @@
 import { type DuplexStream, StreamError } from "@gantry/coord/StreamTransport"
 import type { PeerId } from "@gantry/protocol"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type { Input, Situation } from "./Input.ts"
 
 /** The stream, and what was done with it. */
@@ -50,7 +49,7 @@ export const make = (
     read: Effect.suspend(() => {
       if (endings.length > 0) return failure("Closed")
       const chunk = chunks[next++]
-      return chunk === undefined ? last() : Effect.succeed(Option.some(chunk))
+      return chunk === undefined ? last() : Effect.succeedSome(chunk)
     }),
     write: (bytes) =>
       Effect.suspend(() => {

@@ -47,7 +47,7 @@ const program = Effect.gen(function* () {
   })
   process.on("disconnect", () => process.exit())
   yield* report
-  yield* Effect.never
+  return yield* Effect.never
 })
 
 Effect.runFork(Effect.provide(program, layer))
