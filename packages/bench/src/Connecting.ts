@@ -1,0 +1,65 @@
+/**
+ * What a first question costs: dial, handshake, stream and answer, beside the
+ * same without us.
+ */
+
+import { digestOf } from "@gantry/testkit/Fixtures"
+import { peerIdFromString } from "@libp2p/peer-id"
+import * as Effect from "effect/Effect"
+import * as Echo from "./Echo.ts"
+import type { Figures } from "./Figures.ts"
+import * as Load from "./Load.ts"
+import { type Client, serverId, startClient } from "./Node.ts"
+import { frameFor } from "./Requests.ts"
+import * as ServerProcess from "./ServerProcess.ts"
+
+/** Peers that have never met the server, or have left it again. */
+const peers = 1_000
+
+/** Peers that come one after the other, in a round. */
+const inTurn = 100
+
+const digest = digestOf("layer")
+
+/** Everyone's connections, closed. */
+const leave = (clients: ReadonlyArray<Client>, { address }: ServerProcess.ServerProcess) =>
+  Effect.promise(() => Promise.all(clients.map(({ host }) => host.node.hangUp(peerIdFromString(address.peerId)))))
+
+/** The cases of bare dials and our own, and all peers at once. */
+export const connect = (figures: Figures, rounds: number) =>
+  Effect.gen(function* () {
+    const server = yield* ServerProcess.spawnOurs
+    const clients = yield* Effect.forEach(Array.from({ length: peers }), () => startClient(server.address))
+    yield* server.join(clients.map(({ host }) => host.peerId))
+    const clientAt = (index: number) => clients[index % peers] as Client
+
+    const bare = Load.awaiting(async (index) => {
+      const { node } = clientAt(index).host
+      await Echo.ask(await Echo.dial(node, server.address.addresses[0] as string), frameFor(digest))
+    })
+    const ours = Load.asking((index) => clientAt(index).coord.pullIntentQuery(serverId, digest))
+    const measure = Effect.fnUntraced(function* (
+      name: string,
+      worker: Load.Worker,
+      concurrency: number,
+      count: number
+    ) {
+      const { p50, rate } = yield* Load.run(worker, concurrency, count)
+      figures.note(`${name} x${concurrency}`, "a second", rate)
+      figures.note(`${name} x${concurrency} p50`, "ms", p50)
+      yield* leave(clients, server)
+    })
+
+    for (let round = 0; round <= rounds; round++) {
+      const [first, second] = round % 2 === 0 ? ["bare", "ours"] : ["ours", "bare"]
+      // The first round warms up, under names of its own.
+      const prefix = round === 0 ? "warm-up " : ""
+      for (const name of [first, second])
+        yield* measure(`${prefix}connect, ${name}`, name === "bare" ? bare : ours, 1, inTurn)
+    }
+    figures.quotient("connect / bare connect, time", "connect, ours x1 p50", "connect, bare x1 p50", { atMost: 1.1 })
+    // A peer that is refused or runs out of time ends the benchmark.
+    yield* measure("connect, bare", bare, peers, peers)
+    yield* measure("connect, ours", ours, peers, peers)
+    figures.note("peers at once that were answered", "of 1,000", peers)
+  })

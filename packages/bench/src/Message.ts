@@ -1,0 +1,31 @@
+/**
+ * What the processes of a benchmark tell each other.
+ */
+import { PeerId } from "@gantry/protocol"
+import * as Schema from "effect/Schema"
+
+/** What is asked of a server's process. It answers each command with one event, in order. */
+export const Command = Schema.Union([
+  /** Makes these the membership, among others up to a size; again and again with 1% of them new each second, if it churns. */
+  Schema.TaggedStruct("Join", { peers: Schema.Array(PeerId), members: Schema.Int, churns: Schema.Boolean }),
+  /** Lets so many references have failed. */
+  Schema.TaggedStruct("Fail", { references: Schema.Int }),
+  /** Collects garbage, then tells how it fares. */
+  Schema.TaggedStruct("Report", {})
+])
+export type Command = typeof Command.Type
+
+/** Where a server is to be found, or how it fares. */
+export const Event = Schema.Union([
+  Schema.TaggedStruct("Ready", { peerId: PeerId, addresses: Schema.Array(Schema.String) }),
+  Schema.TaggedStruct("Done", {}),
+  Schema.TaggedStruct("Report", {
+    residentBytes: Schema.Number,
+    /** Processor time of the process, since it started. */
+    cpuMillis: Schema.Number,
+    /** The longest time in which no event was handled, since the last report. */
+    stallMillis: Schema.Number
+  })
+])
+export type Event = typeof Event.Type
+export type Report = Extract<Event, { readonly _tag: "Report" }>
