@@ -18,13 +18,14 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { CoordConfig } from "./CoordConfig.ts"
 import type { Inflight } from "./Inflight.ts"
 import { makeAnswers } from "./internal/answers.ts"
-import { decode, readFrame, writeMessage } from "./internal/messages.ts"
+import { decode, frameOf, readFrame } from "./internal/messages.ts"
 import * as Slots from "./internal/slots.ts"
 import { makeThrottle } from "./internal/throttle.ts"
 import { Members } from "./Members.ts"
@@ -63,6 +64,13 @@ const Dropped = Data.taggedEnum<Dropped>()
 
 const drop = (reason: StreamErrorReason) => (error: { readonly message: string }) =>
   Dropped.StreamError({ reason, detail: error.message })
+
+/** Puts its fiber into the set before it begins: one that is put there later could escape the grace period. */
+const owned = (fibers: FiberSet.FiberSet<void>, effect: Effect.Effect<void>): Effect.Effect<void> =>
+  Effect.withFiber((fiber) => {
+    FiberSet.addUnsafe(fibers, fiber as Fiber.Fiber<void>)
+    return effect
+  })
 
 const badRequest = (detail: string) => Effect.fail(Dropped.StreamError({ reason: "request", detail }))
 
@@ -111,7 +119,7 @@ const make: Effect.Effect<
     // Half of what is left, so that a late request still has time for its reply.
     const budget = Duration.min(config.dispatchTimeout, Duration.millis((handshakeMillis - spent) / 2))
     const { reply, served } = yield* dispatch(message, stream.remotePeer, view, budget)
-    yield* Effect.mapError(writeMessage(stream, reply), drop("write"))
+    yield* Effect.mapError(stream.write(frameOf(reply)), drop("write"))
     yield* served
   })
 
@@ -214,8 +222,7 @@ const make: Effect.Effect<
     FiberSet.awaitEmpty(streams).pipe(Effect.timeoutOption(config.shutdownGrace), Effect.interruptible)
   )
   yield* transport.handle(protocolId, (stream) =>
-    // Not at once: a fiber that runs before the set owns it would escape the grace period.
-    Effect.asVoid(FiberSet.run(streams, admit(stream), { startImmediately: false }))
+    Effect.asVoid(Effect.forkDetach(owned(streams, admit(stream)), { startImmediately: true }))
   )
 
   return CoordServer.of({ localPullIntent, startLocalPull })

@@ -78,9 +78,17 @@ export class StreamTransport extends Context.Service<
       handler: (stream: DuplexStream) => Effect.Effect<void>
     ) => Effect.Effect<void, never, Scope.Scope>
     /**
-     * Opens a stream, dialing the peer if need be. The scope ends it: in peace on
-     * success, by reset on failure and interruption. Brings no deadline.
+     * Opens a stream, dialing the peer if need be, and writes its first bytes.
+     * They may go out before the peer has agreed to the protocol, which saves a
+     * round trip; so they may have arrived even if opening fails, and may arrive
+     * again on another connection if the first one had ended. The scope ends the
+     * stream: in peace on success, by reset on failure and interruption. Brings no
+     * deadline.
      */
-    readonly open: (peer: PeerAddress, protocol: string) => Effect.Effect<DuplexStream, OpenError, Scope.Scope>
+    readonly open: (
+      peer: PeerAddress,
+      protocol: string,
+      first?: Uint8Array
+    ) => Effect.Effect<DuplexStream, OpenError, Scope.Scope>
   }
 >()("@gantry/coord/StreamTransport") {}

@@ -210,9 +210,10 @@ describe("Target", () => {
         "a client that asks twice",
         () => ({
           client: CoordClient.layer.pipe(
-            streaming((stream) => ({
-              ...stream,
-              write: (bytes) => Effect.andThen(stream.write(bytes), stream.write(bytes))
+            Layer.updateService(StreamTransport.StreamTransport, (transport) => ({
+              ...transport,
+              open: (peer, protocol, first = new Uint8Array()) =>
+                transport.open(peer, protocol, Buffer.concat([first, first]))
             }))
           )
         }),

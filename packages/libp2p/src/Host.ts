@@ -18,7 +18,10 @@ import type * as Scope from "effect/Scope"
 import { createLibp2p } from "libp2p"
 import { Identity } from "./Identity.ts"
 import { boundFrames } from "./internal/frames.ts"
+import { frugal } from "./internal/frugality.ts"
+import { gatherFrames } from "./internal/gathering.ts"
 import * as Limits from "./internal/limits.ts"
+import { deferNegotiation } from "./internal/negotiation.ts"
 
 /** Why there is no host. `BadAddress`: an address is no multiaddr. `CannotListen`: an address cannot be listened on. */
 export class HostError extends Schema.TaggedError<HostError>("@gantry/libp2p/HostError")("HostError", {
@@ -91,20 +94,24 @@ const create = (options: Options, identity: Identity["Service"]) => {
     connectionEncrypters: [noise()],
     streamMuxers: [
       () =>
-        boundFrames(
-          yamux({
-            // Its pings would keep every connection from being idle.
-            enableKeepAlive: false,
-            maxInboundStreams: Limits.maxStreamsPerConnection,
-            maxOutboundStreams: Limits.maxStreamsPerConnection,
-            maxEarlyStreams: Limits.maxStreamsPerConnection,
-            streamOptions: {
-              initialStreamWindowSize: Limits.windowBytes,
-              maxStreamWindowSize: Limits.windowBytes,
-              maxReadBufferLength: Limits.maxUnreadBytes
-            }
-          })(),
-          Limits.windowBytes
+        deferNegotiation(
+          gatherFrames(
+            boundFrames(
+              yamux({
+                // Its pings would keep every connection from being idle.
+                enableKeepAlive: false,
+                maxInboundStreams: Limits.maxStreamsPerConnection,
+                maxOutboundStreams: Limits.maxStreamsPerConnection,
+                maxEarlyStreams: Limits.maxStreamsPerConnection,
+                streamOptions: {
+                  initialStreamWindowSize: Limits.windowBytes,
+                  maxStreamWindowSize: Limits.windowBytes,
+                  maxReadBufferLength: Limits.maxUnreadBytes
+                }
+              })(),
+              Limits.windowBytes
+            )
+          )
         )
     ],
     // A store of all peers ever met would grow without end, and give out addresses that are no longer theirs.
@@ -127,20 +134,7 @@ const create = (options: Options, identity: Identity["Service"]) => {
       maxDialQueueLength: Limits.maxDialQueueLength,
       maxPeerAddrsToDial: Limits.maxAddressesPerPeer
     },
-    services: {
-      // js-libp2p asks for this list whenever a connection opens, and builds it by copying it once per peer: with
-      // thousands of them that takes longer than the handshake.
-      connections: ({ connectionManager }) => {
-        connectionManager.getConnections = (peerId) => {
-          const connections = connectionManager.getConnectionsMap()
-          if (peerId !== undefined) return connections.get(peerId) ?? []
-          const all: Array<Connection> = []
-          for (const those of connections.values()) all.push(...those)
-          return all
-        }
-        return {}
-      }
-    }
+    ...frugal
   })
 }
 

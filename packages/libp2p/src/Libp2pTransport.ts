@@ -18,9 +18,19 @@ import type * as Scope from "effect/Scope"
 import { Host } from "./Host.ts"
 import { makeDuplex } from "./internal/duplex.ts"
 import { deadConnectionMillis, maxStreamsPerConnection, patientMillis } from "./internal/limits.ts"
+import { makeLinger } from "./internal/lingering.ts"
+import { agree, EndedEarlyError } from "./internal/negotiation.ts"
 
-/** libp2p prints the ids of keys in the base58 form, which is ours. */
-const remotePeerOf = (connection: Connection) => connection.remotePeer.toString() as PeerId
+const peerIds = new WeakMap<Connection, PeerId>()
+
+/** libp2p prints the ids of keys in the base58 form, which is ours, and computes it anew each time. */
+const remotePeerOf = (connection: Connection): PeerId => {
+  const known = peerIds.get(connection)
+  if (known !== undefined) return known
+  const peerId = connection.remotePeer.toString() as PeerId
+  peerIds.set(connection, peerId)
+  return peerId
+}
 
 /** The addresses that can be this peer's, each with its id, so that nobody else is accepted there. */
 const addressesOf = ({ addresses, peerId }: PeerAddress): Array<Multiaddr> =>
@@ -40,34 +50,70 @@ const nameOf = (cause: unknown) => (cause instanceof Error ? cause.name : undefi
 /** A connection may have ended while nobody looked, and show it only when it is used, and then used again. */
 const maxAttempts = 3
 
-/**
- * Connects to the peer, if need be, and opens a stream; `ask` hears of the
- * connection first. A connection that turns out to have ended is replaced.
- */
-const openStream = async (
-  node: Libp2p,
-  peer: PeerAddress,
-  protocol: string,
-  signal: AbortSignal,
-  ask: (connection: Connection) => void
-): Promise<{ readonly stream: Stream; readonly connection: Connection }> => {
-  if (node.status !== "started") throw new Error("this host is stopped")
+/** A connection to the peer: one that is there, or a new one. */
+const connect = async (node: Libp2p, peer: PeerAddress, signal: AbortSignal): Promise<Connection> => {
   const peerId = peerIdFromString(peer.peerId)
   const addresses = addressesOf(peer)
-  for (let attempt = 1; ; attempt++) {
-    // A dial that was given up just now would fail whoever joins it; it leaves the queue within this turn.
-    if (!node.getConnections(peerId).some(({ status }) => status === "open")) await setImmediate()
-    const connection = await node.dial(addresses.length > 0 ? addresses : peerId, { signal })
-    ask(connection)
-    try {
-      const stream = await connection.newStream(protocol, { signal, maxOutboundStreams: maxStreamsPerConnection })
-      return { stream, connection }
-    } catch (cause) {
-      const name = nameOf(cause)
-      // No stream can be opened in it, yet js-libp2p would go on to use it.
-      if (name === "ConnectionClosedError" || name === "MuxerClosedError") connection.abort(cause as Error)
-      const isEnded = connection.status !== "open" || name === "UnexpectedEOFError"
-      if (!isEnded || attempt === maxAttempts) throw cause
+  // A dial that was given up just now would fail whoever joins it; it leaves the queue within this turn.
+  if (!node.getConnections(peerId).some(({ status }) => status === "open")) await setImmediate()
+  return node.dial(addresses.length > 0 ? addresses : peerId, { signal })
+}
+
+/** A stream on which the peer has agreed to the protocol, and what it has said since. */
+interface Opened {
+  readonly stream: Stream
+  readonly connection: Connection
+  readonly received: Uint8Array
+}
+
+/**
+ * Opens streams over connections of a node, and remembers which of them leads
+ * to whom.
+ */
+const makeOpener = (node: Libp2p) => {
+  const connections = new Map<PeerId, Connection>()
+
+  const connectionTo = async (peer: PeerAddress, signal: AbortSignal): Promise<Connection> => {
+    const known = connections.get(peer.peerId)
+    if (known?.status === "open") return known
+    const connection = await connect(node, peer, signal)
+    connections.set(peer.peerId, connection)
+    connection.addEventListener("close", () => {
+      if (connections.get(peer.peerId) === connection) connections.delete(peer.peerId)
+    })
+    return connection
+  }
+
+  /**
+   * Connects to the peer, if need be, and opens a stream with its first bytes;
+   * `ask` hears of the connection first. A connection that turns out to have
+   * ended is replaced.
+   */
+  return async (
+    peer: PeerAddress,
+    protocol: string,
+    first: Uint8Array,
+    signal: AbortSignal,
+    ask: (connection: Connection) => void
+  ): Promise<Opened> => {
+    if (node.status !== "started") throw new Error("this host is stopped")
+    for (let attempt = 1; ; attempt++) {
+      const connection = await connectionTo(peer, signal)
+      ask(connection)
+      try {
+        const stream = await connection.newStream(protocol, {
+          signal,
+          negotiateFully: false,
+          maxOutboundStreams: maxStreamsPerConnection
+        })
+        return { stream, connection, received: await agree(stream, protocol, first, signal) }
+      } catch (cause) {
+        const name = nameOf(cause)
+        // No stream can be opened in it, yet js-libp2p would go on to use it.
+        if (name === "ConnectionClosedError" || name === "MuxerClosedError") connection.abort(cause as Error)
+        const isEnded = connection.status !== "open" || cause instanceof EndedEarlyError
+        if (!isEnded || attempt === maxAttempts) throw cause
+      }
     }
   }
 }
@@ -79,7 +125,7 @@ const flatten = (cause: unknown) =>
 const openReasons: Readonly<Record<string, OpenError["reason"]>> = {
   UnsupportedProtocolError: "UnsupportedProtocol",
   StreamResetError: "Reset",
-  UnexpectedEOFError: "Reset"
+  EndedEarlyError: "Reset"
 }
 
 const openError = (peerId: PeerId, cause: unknown) =>
@@ -89,13 +135,22 @@ const openError = (peerId: PeerId, cause: unknown) =>
     cause: flatten(cause)
   })
 
+/** Whether somebody still reads from the stream or writes to it, on this side. */
+const isInUse = ({ readStatus, writeStatus }: Stream) =>
+  readStatus === "readable" || readStatus === "paused" || writeStatus === "writable"
+
 const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope> = Effect.gen(function* () {
   const { node } = yield* Host
   const scope = yield* Effect.scope
-  const live = yield* Effect.acquireRelease(
-    Effect.sync(() => new Set<Stream>()),
-    (live) => Effect.sync(() => live.forEach((stream) => void stream.abort(new Error("this node is leaving"))))
+  const linger = yield* makeLinger
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      for (const { streams } of node.getConnections()) {
+        for (const stream of streams.filter(isInUse)) stream.abort(new Error("this node is leaving"))
+      }
+    })
   )
+  const openStream = makeOpener(node)
   /** Since when connections have left openings unanswered, in milliseconds. */
   const silentSince = new WeakMap<Connection, number>()
 
@@ -108,19 +163,19 @@ const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope>
       if (now - since >= deadConnectionMillis) connection.abort(new Error("the peer does not answer"))
     })
 
-  const open: StreamTransport["Service"]["open"] = (peer, protocol) =>
+  const open: StreamTransport["Service"]["open"] = (peer, protocol, first = new Uint8Array()) =>
     Effect.clockWith((clock) => {
       let asked: { readonly connection: Connection; readonly at: number } | undefined
       let opened: DuplexStream | undefined
 
       const opening = Effect.callback<DuplexStream, OpenError>((resume, signal) => {
-        openStream(node, peer, protocol, signal, (connection) => {
+        openStream(peer, protocol, first, signal, (connection) => {
           asked = { connection, at: MonotonicClock.millisUnsafe(clock) }
         }).then(
-          ({ connection, stream }) => {
+          ({ connection, received, stream }) => {
             if (signal.aborted) return stream.abort(new Error("nobody waits for the stream any more"))
             silentSince.delete(connection)
-            opened = makeDuplex(stream, remotePeerOf(connection), { live, scope })
+            opened = makeDuplex(stream, remotePeerOf(connection), linger, received)
             resume(Effect.succeed(opened))
           },
           (cause) => {
@@ -144,14 +199,15 @@ const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope>
   const handle: StreamTransport["Service"]["handle"] = Effect.fnUntraced(function* (protocol, handler) {
     const run = Effect.runForkWith(yield* Effect.context<never>())
     const onStream = (stream: Stream, connection: Connection) => {
-      const duplex = makeDuplex(stream, remotePeerOf(connection), { live, scope })
+      const duplex = makeDuplex(stream, remotePeerOf(connection), linger)
       const serving = Effect.onError(handler(duplex), (cause) =>
         Effect.andThen(
           duplex.reset,
           Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError(`the handler of ${protocol} failed`, cause)
         )
       )
-      Fiber.runIn(run(serving), scope)
+      const fiber = run(serving)
+      if (fiber.pollUnsafe() === undefined) Fiber.runIn(fiber, scope)
     }
     yield* Effect.acquireRelease(
       Effect.promise(() =>

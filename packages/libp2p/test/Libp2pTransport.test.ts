@@ -262,9 +262,11 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
     Effect.gen(function* () {
       const { client, open, server } = yield* pair(echo)
       yield* Effect.scoped(open)
+      yield* eventually(() => streamsOf(client).length === 0)
       const opening = yield* Effect.forkChild(Effect.scoped(Effect.andThen(open, Effect.never)))
-      // js-libp2p notes that the peer speaks the protocol right before it hands out the stream.
-      client.host.node.addEventListener("peer:update", () => opening.interruptUnsafe(), { once: true })
+      yield* eventually(() => streamsOf(client).length === 1)
+      // The first message is the peer's agreement to the protocol.
+      streamsOf(client)[0]?.addEventListener("message", () => opening.interruptUnsafe(), { once: true })
       assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(opening)))
       yield* eventually(() => streamsOf(client).length === 0 && streamsOf(server).length === 0)
     })

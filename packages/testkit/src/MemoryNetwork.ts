@@ -182,7 +182,7 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
 
   const open =
     (node: Node): StreamTransport["Service"]["open"] =>
-    ({ peerId }, protocol) =>
+    ({ peerId }, protocol, first = new Uint8Array()) =>
       Effect.uninterruptibleMask(
         Effect.fnUntraced(function* (restore) {
           const fail = (reason: OpenError["reason"], why: string) =>
@@ -213,6 +213,9 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
           if (near.isFinished) {
             const isLost = nodes.get(node.peerId) !== node || faults.down.has(node.peerId) || faults.down.has(peerId)
             return yield* isLost ? unreachable("the connection was lost") : fail("Reset", "before it was open")
+          }
+          if (first.length > 0) {
+            yield* Effect.mapError(restore(near.write(first)), () => fail("Reset", "before its first bytes were taken"))
           }
           return near
         })

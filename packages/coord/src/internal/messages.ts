@@ -31,6 +31,5 @@ export const readFrame = Effect.fnUntraced(function* (
 export const decode = (body: Uint8Array): Effect.Effect<Message, MalformedEnvelope> =>
   Effect.fromResult(decodeMessage(body))
 
-/** Prefix and body in one write. */
-export const writeMessage = (stream: DuplexStream, message: Message): Effect.Effect<void, StreamError> =>
-  Effect.suspend(() => stream.write(encodeFrame(encodeMessage(message))))
+/** A message as it is sent: prefix and body, for one write. */
+export const frameOf = (message: Message): Uint8Array => encodeFrame(encodeMessage(message))

@@ -3,28 +3,24 @@
  */
 import { type DuplexStream, StreamError } from "@gantry/coord/StreamTransport"
 import type { PeerId } from "@gantry/protocol"
-import type { MessageStreamEvents, Stream } from "@libp2p/interface"
+import type { Stream } from "@libp2p/interface"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
-import { lingerMillis } from "./limits.ts"
+import type { Linger } from "./lingering.ts"
 
 /** The same bytes without what Node.js adds to them: a `Buffer` behaves differently when it is sliced. */
 const plain = ({ buffer, byteLength, byteOffset }: Uint8Array) => new Uint8Array(buffer, byteOffset, byteLength)
 
-/** What streams belong to. */
-export interface Surroundings {
-  /** Where streams linger after their close. */
-  readonly scope: Scope.Scope
-  /** Streams that neither side has ended as a whole. */
-  readonly live: Set<Stream>
-}
-
 /**
- * Takes over a stream and pauses it: beyond a window, its bytes stay with the
- * peer until they are read.
+ * Takes over a stream, of which some bytes may have been read, and pauses it:
+ * beyond a window, its bytes stay with the peer until they are read.
  */
-export const makeDuplex = (stream: Stream, remotePeer: PeerId, { live, scope }: Surroundings): DuplexStream => {
-  const received: Array<Uint8Array> = []
+export const makeDuplex = (
+  stream: Stream,
+  remotePeer: PeerId,
+  linger: Linger,
+  first: Uint8Array = new Uint8Array()
+): DuplexStream => {
+  const received: Array<Uint8Array> = first.length > 0 ? [plain(first)] : []
   /** What we did to end the stream as a whole. */
   let ended: "closed" | "reset" | undefined
   let writeEnded = false
@@ -44,15 +40,25 @@ export const makeDuplex = (stream: Stream, remotePeer: PeerId, { live, scope }: 
     }
   }
 
-  if (stream.status === "open") live.add(stream)
+  /** Reads that wait. */
+  const waiting = new Set<() => void>()
+  const wake = () => {
+    for (const look of waiting) look()
+  }
+
   pause()
-  stream.addEventListener("message", ({ data }) => received.push(plain(data.subarray())))
+  stream.addEventListener("message", ({ data }) => {
+    received.push(plain(data.subarray()))
+    wake()
+  })
   stream.addEventListener("remoteCloseWrite", () => {
     remoteEnded = true
+    wake()
   })
+  stream.addEventListener("end", wake)
   stream.addEventListener("close", ({ error }) => {
-    live.delete(stream)
     lost = error
+    wake()
   })
 
   /** Whether the stream can no longer be used: we have ended it, or it was cut off. */
@@ -66,39 +72,27 @@ export const makeDuplex = (stream: Stream, remotePeer: PeerId, { live, scope }: 
   }
   const writeFault = () => fault() ?? (writeEnded ? closed("ended on this side") : undefined)
 
-  /** Waits until a condition holds, looking after each of the events. */
-  const until = (
-    events: ReadonlyArray<keyof MessageStreamEvents>,
-    isMet: () => boolean,
-    hooks?: { readonly begin: () => void; readonly end: () => void }
-  ): Effect.Effect<void> =>
-    Effect.callback((resumeFiber) => {
-      let isStopped = false
-      const stop = () => {
-        if (isStopped) return
-        isStopped = true
-        for (const event of events) stream.removeEventListener(event, look)
-        hooks?.end()
-      }
-      // js-libp2p tells of an event in the middle of its work: the fiber goes on when it is through with that.
-      const look = () => {
-        if (!isMet()) return
-        queueMicrotask(() => {
-          stop()
-          resumeFiber(Effect.void)
-        })
-      }
-      for (const event of events) stream.addEventListener(event, look)
-      hooks?.begin()
-      look()
-      return Effect.sync(stop)
-    })
+  const isReadable = () => received.length > 0 || remoteEnded || ended !== undefined || stream.status !== "open"
 
-  const arrival = until(
-    ["message", "remoteCloseWrite", "end", "close"],
-    () => received.length > 0 || remoteEnded || ended !== undefined || stream.status !== "open",
-    { begin: resume, end: pause }
-  )
+  const arrival = Effect.callback<void>((resumeFiber) => {
+    const stop = () => {
+      waiting.delete(look)
+      if (waiting.size === 0) pause()
+    }
+    // js-libp2p tells of an event in the middle of its work: the fiber goes on when it is through with that.
+    const look = () => {
+      if (!isReadable()) return
+      waiting.delete(look)
+      queueMicrotask(() => {
+        stop()
+        resumeFiber(Effect.void)
+      })
+    }
+    waiting.add(look)
+    resume()
+    if (waiting.has(look)) look()
+    return Effect.sync(stop)
+  })
 
   const take: DuplexStream["read"] = Effect.suspend(() => {
     const failure = fault()
@@ -111,7 +105,19 @@ export const makeDuplex = (stream: Stream, remotePeer: PeerId, { live, scope }: 
   const read: DuplexStream["read"] = Effect.suspend(() => (received.length > 0 ? take : Effect.andThen(arrival, take)))
 
   const isFlushed = () => stream.writeBufferLength === 0 && !stream.writableNeedsDrain
-  const drained = until(["drain", "idle", "close"], () => isFlushed() || stream.status !== "open")
+  const drained = Effect.callback<void>((resumeFiber) => {
+    const events = ["drain", "idle", "close"] as const
+    const stop = () => {
+      for (const event of events) stream.removeEventListener(event, look)
+    }
+    const look = () => {
+      if (!isFlushed() && stream.status === "open") return
+      stop()
+      queueMicrotask(() => resumeFiber(Effect.void))
+    }
+    for (const event of events) stream.addEventListener(event, look)
+    return Effect.sync(stop)
+  })
   const flushed = Effect.suspend(() => (isFlushed() ? Effect.void : drained))
 
   const checked = (check: () => StreamError | undefined) =>
@@ -144,19 +150,14 @@ export const makeDuplex = (stream: Stream, remotePeer: PeerId, { live, scope }: 
     stream.abort(new Error("reset on this side"))
   })
 
-  const linger = until(["close"], () => stream.status !== "open").pipe(
-    Effect.timeoutOrElse({ duration: lingerMillis, orElse: () => reset })
-  )
-
   const close: DuplexStream["close"] = Effect.suspend(() => {
     if (isOver()) return Effect.void
     ended = "closed"
     received.length = 0
-    live.delete(stream)
-    // Both begin at once; they settle with the stream, whose end the fiber that lingers waits for.
+    // Both begin at once; they settle with the stream, whose end is waited for below.
     void Promise.allSettled([stream.closeRead(), stream.close()])
     if (remoteEnded && isFlushed()) return Effect.void
-    return Effect.asVoid(Effect.forkIn(linger, scope, { startImmediately: true }))
+    return linger(stream)
   }).pipe(Effect.uninterruptible)
 
   return { remotePeer, read, write, closeWrite, close, reset }

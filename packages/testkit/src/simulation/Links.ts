@@ -73,30 +73,23 @@ export const wrap = (
     }
   })
 
-  /** Sends what is sent on a stream once more, later, on another one; the answer interests nobody. */
+  /** Sends the request of a stream once more, later, on another one; the answer interests nobody. */
   const echo = (to: PeerId, bytes: Uint8Array) =>
     Effect.gen(function* () {
       yield* Effect.sleep(yield* Random.nextIntBetween(0, longestEcho))
-      const stream = yield* transport.open({ peerId: to, addresses: [] }, protocolId)
+      const stream = yield* transport.open({ peerId: to, addresses: [] }, protocolId, bytes)
       ledger.note(self.index, "fault", `a request of it arrives again`)
-      yield* stream.write(bytes)
       yield* stream.closeWrite
       while (Option.isSome(yield* stream.read));
     }).pipe(Effect.scoped, Effect.timeoutOption("10 seconds"), Effect.ignore)
 
-  const echoing = (stream: DuplexStream): DuplexStream => ({
-    ...stream,
-    write: (bytes) =>
-      Effect.tap(stream.write(bytes), () =>
-        Effect.forkIn(truly(echo(stream.remotePeer, bytes)), links.scope, { startImmediately: true })
-      )
-  })
-
   return StreamTransport.of({
-    open: Effect.fnUntraced(function* (peer, protocol) {
-      const stream = timed(yield* truly(transport.open(peer, protocol)))
-      const isEchoed = protocol === protocolId && links.duplicates > 0 && (yield* Random.next) < links.duplicates
-      return isEchoed ? echoing(stream) : stream
+    open: Effect.fnUntraced(function* (peer, protocol, first) {
+      const stream = timed(yield* truly(transport.open(peer, protocol, first)))
+      if (first !== undefined && links.duplicates > 0 && (yield* Random.next) < links.duplicates) {
+        yield* Effect.forkIn(truly(echo(stream.remotePeer, first)), links.scope, { startImmediately: true })
+      }
+      return stream
     }),
     handle: (protocol, handler) =>
       transport.handle(protocol, (stream) => {
