@@ -557,7 +557,7 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
   })
 
   test(
-    "is answered while we shut down, and told that we do not speak the protocol from then on",
+    "is answered while we shut down, and refused from then on",
     Effect.gen(function* () {
       const pulling = yield* Deferred.make<void>()
       const proceed = yield* Deferred.make<PumpResult>()
@@ -576,7 +576,9 @@ describe.skipIf(!isBuilt("go"))("A Go client of our server", () => {
       const closing = yield* Effect.forkChild(Scope.close(serving, Exit.void), { startImmediately: true })
       let refused = yield* ask(go, peer, query)
       while (refused?.message !== undefined) refused = yield* ask(go, peer, query)
-      assert.include(refused?.error, "protocols not supported")
+      // Go sends the request with the protocol's name. Behind a refused name it breaks the negotiation, and the
+      // reset for that may overtake the refusal.
+      assert.match(refused?.error ?? "", /protocols not supported|reset/)
       yield* Deferred.succeed(proceed, PumpResult.Started({ startedAt: instant }))
       assert.deepStrictEqual(yield* Fiber.join(running), {
         message: {
