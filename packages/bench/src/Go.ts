@@ -2,15 +2,71 @@
  * The same questions to a server in Go, where Go is installed.
  */
 import { fileURLToPath } from "node:url"
+import { PeerId } from "@gantry/protocol"
+import { digestOf } from "@gantry/testkit/Fixtures"
+import { peerIdFromString } from "@libp2p/peer-id"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import type { Figures } from "./Figures.ts"
-import { startClient } from "./Node.ts"
-import * as Requests from "./Requests.ts"
-import * as ServerProcess from "./ServerProcess.ts"
+import * as Load from "./Load.ts"
+import { serverId, startClient } from "./Node.ts"
 
 const folder = fileURLToPath(new URL("../../interop/go", import.meta.url))
 const program = fileURLToPath(new URL("../../interop/dist/go-peer", import.meta.url))
-void [Console, ChildProcess, ChildProcessSpawner, startClient, Requests, ServerProcess, folder, program]
-export const go = (_figures: Figures, _rounds: number) => Effect.void
+
+const Ready = Schema.fromJsonString(Schema.Struct({ peer: PeerId, addrs: Schema.Array(Schema.String) }))
+
+const build = Effect.gen(function* () {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const exitCode = yield* spawner.exitCode(ChildProcess.make("go", ["build", "-o", program, "."], { cwd: folder }))
+  if (exitCode !== 0) return yield* Effect.die(new Error(`go build ended with exit code ${exitCode}`))
+  return true
+}).pipe(
+  Effect.catchReason("PlatformError", "NotFound", () => Effect.succeed(false)),
+  Effect.orDie
+)
+
+/** A Go node that answers every query, until the scope closes. */
+const spawnGo = Effect.gen(function* () {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const child = yield* spawner.spawn(
+    // Its input stays open: it ends with that.
+    ChildProcess.make(program, ["-answer"], { stdin: Stream.never, stderr: "inherit", killSignal: "SIGKILL" })
+  )
+  const lines = child.stdout.pipe(Stream.decodeText(), Stream.splitLines)
+  const { addrs, peer } = yield* Effect.flatMap(
+    Effect.flatten(Effect.map(Stream.runHead(lines), Effect.fromOption)),
+    (line) => Schema.decodeEffect(Ready)(line)
+  )
+  return { peerId: peer, addresses: addrs }
+}).pipe(Effect.orDie)
+
+export const go = Effect.fnUntraced(function* (figures: Figures, rounds: number) {
+  if (!(yield* build)) return yield* Console.error("go is not installed: its server is not measured")
+  const address = yield* spawnGo
+  const clients = yield* Effect.forEach(Array.from({ length: 4 }), () => startClient(address))
+  const digest = digestOf("layer")
+  const ask = (index: number) =>
+    (clients[index % clients.length] as (typeof clients)[number]).coord.pullIntentQuery(serverId, digest)
+  yield* Load.run(Load.asking(ask), 64, 4_000)
+  for (let round = 0; round < rounds; round++) {
+    for (const concurrency of [1, 16, 64, 256]) {
+      const { p50, rate } = yield* Load.run(Load.asking(ask), concurrency, concurrency === 1 ? 1_500 : 6_000)
+      figures.note(`intent to Go x${concurrency}`, "a second", rate)
+      figures.note(`intent to Go x${concurrency} p50`, "ms", p50)
+    }
+    const anew = (index: number) =>
+      Effect.andThen(
+        Effect.promise(() => {
+          const client = clients[index % clients.length] as (typeof clients)[number]
+          return client.host.node.hangUp(peerIdFromString(address.peerId))
+        }),
+        ask(index)
+      )
+    const { p50 } = yield* Load.run(Load.asking(anew), 1, 50)
+    figures.note("connect to Go p50", "ms", p50)
+  }
+})

@@ -75,4 +75,4 @@ export const spawn = Effect.fn("ServerProcess.spawn")(function* (
 const program = fileURLToPath(new URL("./server.ts", import.meta.url))
 
 /** Starts one of our own servers, which serves the echo as well. */
-export const spawnOurs = spawn(process.execPath, ["--conditions=@gantry/source", "--expose-gc", program])
+export const spawnOurs = spawn(process.execPath, [...process.execArgv, "--expose-gc", program])

@@ -18,8 +18,8 @@ import * as Requests from "./Requests.ts"
 /** By name, in the order in which they run. */
 const cases = {
   intent: Requests.intent,
-  "intent-10k": Requests.manyIntents,
-  "new-digests": Requests.newDigests,
+  "intent-10k": (figures: Figures.Figures, rounds: number) =>
+    Effect.andThen(Requests.manyIntents(figures, rounds), Requests.newDigests(figures, rounds)),
   "please-pull": Requests.batches,
   connect,
   local,
