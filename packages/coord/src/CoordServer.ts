@@ -183,7 +183,11 @@ const make: Effect.Effect<
     }
     const results = yield* answers.pleasePull(
       new PleasePullRequest({ registry, repository, kind, digests }),
-      (digest) => new PullReason({ rule: "please_pull", requester: peerId, rank: view.rankOf(members.self, digest) }),
+      (digest) =>
+        Effect.map(
+          answers.rank(digest, view),
+          (rank) => new PullReason({ rule: "please_pull", requester: peerId, rank })
+        ),
       budget
     )
     return { reply: { _tag: "PleasePullResponse" as const, results }, served: metrics.pleasePullServed }
@@ -209,7 +213,7 @@ const make: Effect.Effect<
     const outcomes = yield* Effect.forEach(Arr.chunksOf(request.digests, config.maxDigestsPerPleasePull), (digests) =>
       answers.pleasePull(
         new PleasePullRequest({ registry, repository, kind, digests }),
-        () => reason,
+        () => Effect.succeed(reason),
         config.dispatchTimeout
       )
     )

@@ -32,6 +32,11 @@ export interface MembersView {
    * Candidates are the members of the zone (see `inZone`), or all members.
    */
   readonly best: (digest: Digest, count: number, zone?: Option.Option<string>) => ReadonlyArray<NodeId>
+  /**
+   * Whether ranks for a digest cost next to nothing. The first question about one
+   * among ten thousand members hashes them all, which takes milliseconds.
+   */
+  readonly isRanked: (digest: Digest) => boolean
   /** How many other members are better for the digest, from 0; -1 for a stranger. */
   readonly rankOf: (nodeId: NodeId, digest: Digest) => number
   /** The members of one zone; all of them without a zone or with none in it (protocol, section 8). */
@@ -77,6 +82,7 @@ const build = (listed: Iterable<Member>, version: number, wired: boolean, former
     },
     best: (digest, count, zone = Option.none()) =>
       ranks.best(inZone(zone).map(positionOf), digest, count).map((position) => everyone[position] as NodeId),
+    isRanked: ranks.isReady,
     rankOf(nodeId, digest) {
       const position = positions.get(nodeId)
       return position === undefined ? -1 : ranks.rank(position, digest)

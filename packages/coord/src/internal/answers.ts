@@ -17,6 +17,7 @@ import {
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Semaphore from "effect/Semaphore"
 import { Inflight } from "../Inflight.ts"
 import { Members } from "../Members.ts"
 import type { MembersView } from "../MembersView.ts"
@@ -37,6 +38,7 @@ export const makeAnswers = Effect.gen(function* () {
   const pump = yield* Pump
   const store = yield* Store
   const warnAboutStore = makeThrottle(storeWarningInterval)
+  const hashing = yield* Semaphore.make(1)
 
   /** Only a definite yes counts; a store that does not answer in time cannot be reached. */
   const hasCached = (digest: Digest, budget: Duration.Duration): Effect.Effect<boolean> =>
@@ -60,6 +62,17 @@ export const makeAnswers = Effect.gen(function* () {
       )
     )
 
+  /**
+   * This node's rank for a digest; -1 for a stranger. However many new digests
+   * are asked about at once, the event loop takes a turn after each.
+   */
+  const rank = (digest: Digest, view: MembersView): Effect.Effect<number> => {
+    const ranked = Effect.sync(() => view.rankOf(members.self, digest))
+    return Effect.suspend(() =>
+      view.isRanked(digest) ? ranked : hashing.withPermits(1)(Effect.tap(ranked, () => Effect.yieldNow))
+    )
+  }
+
   /** The answer to a query, from one view of the membership (protocol, section 4). */
   const pullIntent = Effect.fnUntraced(function* (digest: Digest, view: MembersView, budget: Duration.Duration) {
     const cached = yield* hasCached(digest, budget)
@@ -70,7 +83,7 @@ export const makeAnswers = Effect.gen(function* () {
       hasCached: cached,
       inFlight: Option.isSome(running),
       startedAt: Option.map(running, (entry) => entry.startedAt),
-      hrwRank: view.rankOf(members.self, digest),
+      hrwRank: yield* rank(digest, view),
       recentlyFailed: Option.isSome(failure),
       cooldownUntil: Option.map(failure, (entry) => entry.cooldownUntil),
       failureClass: Option.match(failure, { onNone: () => "unspecified", onSome: (entry) => entry.failureClass })
@@ -103,16 +116,19 @@ export const makeAnswers = Effect.gen(function* () {
    */
   const pleasePull = Effect.fnUntraced(function* (
     request: PleasePullRequest,
-    reasonOf: (digest: Digest) => PullReason,
+    reasonOf: (digest: Digest) => Effect.Effect<PullReason>,
     budget: Duration.Duration
   ) {
     const decided: Array<Verdict> = []
     yield* Effect.forEach(
       request.digests,
       (digest) =>
-        Effect.map(decide(request, digest, reasonOf(digest)), (verdict) => {
-          decided.push(verdict)
-        }),
+        reasonOf(digest).pipe(
+          Effect.flatMap((reason) => decide(request, digest, reason)),
+          Effect.map((verdict) => {
+            decided.push(verdict)
+          })
+        ),
       { discard: true }
     ).pipe(
       Effect.timeoutOption(budget),
@@ -127,7 +143,7 @@ export const makeAnswers = Effect.gen(function* () {
     })
   })
 
-  return { pullIntent, pleasePull }
+  return { pullIntent, pleasePull, rank }
 })
 
 const verdictOf = (result: PumpResult): Verdict => {

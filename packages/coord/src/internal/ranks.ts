@@ -8,8 +8,13 @@ import { type Digest, type NodeId, Rendezvous } from "@gantry/protocol"
 /** How many digests are remembered: the layers of several images that roll out at once, at eight bytes a member. */
 const digestsKept = 256
 
+/** Members that are hashed for a digest in less time than a fiber takes to wait for its turn. */
+const fewNodes = 256
+
 /** Ranks in one list of nodes, each known by its position there. */
 export interface Ranks {
+  /** Whether ranks for a digest cost next to nothing: the nodes were hashed for it, or are few. */
+  readonly isReady: (digest: Digest) => boolean
   /** How many nodes are better than the one at `position`. */
   readonly rank: (position: number, digest: Digest) => number
   /** The best `count` of the nodes at `positions`, best first. */
@@ -78,6 +83,7 @@ const build = (nodes: ReadonlyArray<NodeId>, hashed: Hashed): Ranks => {
   }
 
   return {
+    isReady: (digest) => nodes.length <= fewNodes || hashed.leading.has(digest),
     rank(position, digest) {
       const { leading, ranks } = scoredFor(digest)
       const known = ranks.get(position)
