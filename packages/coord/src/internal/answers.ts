@@ -120,17 +120,9 @@ export const makeAnswers = Effect.gen(function* () {
     budget: Duration.Duration
   ) {
     const decided: Array<Verdict> = []
-    yield* Effect.forEach(
-      request.digests,
-      (digest) =>
-        reasonOf(digest).pipe(
-          Effect.flatMap((reason) => decide(request, digest, reason)),
-          Effect.map((verdict) => {
-            decided.push(verdict)
-          })
-        ),
-      { discard: true }
-    ).pipe(
+    yield* Effect.gen(function* () {
+      for (const digest of request.digests) decided.push(yield* decide(request, digest, yield* reasonOf(digest)))
+    }).pipe(
       Effect.timeoutOption(budget),
       Effect.catchDefect((defect) => Effect.logError("the pump failed in the middle of a batch", defect))
     )
