@@ -13,22 +13,24 @@ const mebibyte = 1_048_576
 export const memory = (figures: Figures) =>
   Effect.gen(function* () {
     const server = yield* ServerProcess.spawnOurs
-    let before = (yield* server.report).residentBytes
+    let before = yield* server.report
     const grown = Effect.fnUntraced(function* (what: string) {
-      const now = (yield* server.report).residentBytes
-      figures.note(what, "MiB", (now - before) / mebibyte)
-      const difference = now - before
+      const now = yield* server.report
+      const live = (now.liveBytes - before.liveBytes) / mebibyte
+      figures.note(`${what}, live`, "MiB", live)
+      figures.note(`${what}, resident`, "MiB", (now.residentBytes - before.residentBytes) / mebibyte)
       before = now
-      return difference
+      return live
     })
-    figures.note("empty server", "MiB", before / mebibyte)
+    figures.note("empty server, live", "MiB", before.liveBytes / mebibyte)
+    figures.note("empty server, resident", "MiB", before.residentBytes / mebibyte)
 
     yield* server.join([], { members: manyMembers })
     const members = yield* grown("10,000 members")
     yield* server.fail(100_000)
     const failures = yield* grown("100,000 failures remembered")
-    figures.note("members and failures", "MiB", (members + failures) / mebibyte)
-    figures.hold("10,000 members and 100,000 failures, MiB", "members and failures", { atMost: 60 })
+    figures.note("members and failures, live", "MiB", members + failures)
+    figures.hold("10,000 members and 100,000 failures, live MiB", "members and failures, live", { atMost: 60 })
 
     const clients = yield* Effect.forEach(Array.from({ length: 1_000 }), () => startClient(server.address))
     const connect = clients.map(({ transport }) => Effect.scoped(transport.open(server.address, protocolId)))

@@ -21,6 +21,8 @@ export const Event = Schema.Union([
   Schema.TaggedStruct("Done", {}),
   Schema.TaggedStruct("Report", {
     residentBytes: Schema.Number,
+    /** What is in use of it, by the heap and by buffers. */
+    liveBytes: Schema.Number,
     /** Processor time of the process, since it started. */
     cpuMillis: Schema.Number,
     /** The longest time in which no event was handled, since the last report. */

@@ -81,7 +81,13 @@ const program = Effect.gen(function* () {
           const stallMillis = delays.max / 1e6
           globalThis.gc?.()
           const { system, user } = process.cpuUsage()
-          const report = { residentBytes: process.memoryUsage.rss(), cpuMillis: (user + system) / 1e3, stallMillis }
+          const { external, heapUsed, rss } = process.memoryUsage()
+          const report = {
+            residentBytes: rss,
+            liveBytes: heapUsed + external,
+            cpuMillis: (user + system) / 1e3,
+            stallMillis
+          }
           yield* Effect.sleep("20 millis")
           delays.reset()
           return { _tag: "Report", ...report }

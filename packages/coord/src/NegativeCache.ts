@@ -9,6 +9,7 @@ import {
   type Timestamp,
   timestampFromMillis
 } from "@gantry/protocol"
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -99,22 +100,23 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   /** By reference, the longest unchanged first. */
   const remembered = new Map<string, Remembered>()
-  const references = new Map<Digest, Set<string>>()
+  /** Of each digest. Nearly all have one, which needs no list. */
+  const references = new Map<Digest, string | ReadonlyArray<string>>()
+  const referencesOf = (digest: Digest): ReadonlyArray<string> => Arr.ensure(references.get(digest) ?? [])
 
   const forget = (key: string) => {
     const entry = remembered.get(key)
     if (entry === undefined) return
     remembered.delete(key)
-    const keys = references.get(entry.digest)
-    keys?.delete(key)
-    if (keys?.size === 0) references.delete(entry.digest)
+    const others = referencesOf(entry.digest).filter((other) => other !== key)
+    if (others.length === 0) references.delete(entry.digest)
+    else references.set(entry.digest, others)
   }
   const remember = (key: string, entry: Remembered) => {
     forget(key)
     remembered.set(key, entry)
-    const keys = references.get(entry.digest)
-    if (keys === undefined) references.set(entry.digest, new Set([key]))
-    else keys.add(key)
+    const others = referencesOf(entry.digest)
+    references.set(entry.digest, others.length === 0 ? key : [...others, key])
     if (remembered.size > capacity) forget(remembered.keys().next().value as string)
   }
   const isForgotten = (entry: Remembered, now: number) => now >= entry.cooldownUntilMillis + cap
@@ -142,7 +144,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   const lookup = Effect.fnUntraced(function* (digest: Digest) {
     const now = yield* MonotonicClock.millis
     let longest: Remembered | undefined
-    for (const key of references.get(digest) ?? []) {
+    for (const key of referencesOf(digest)) {
       const entry = active(key, now)
       if (entry !== undefined && entry.cooldownUntilMillis > (longest?.cooldownUntilMillis ?? 0)) longest = entry
     }
