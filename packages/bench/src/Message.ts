@@ -3,6 +3,7 @@
  */
 import { PeerId } from "@gantry/protocol"
 import * as Schema from "effect/Schema"
+import { Census } from "./Census.ts"
 
 /** What is asked of a server's process. It answers each command with one event, in order. */
 export const Command = Schema.Union([
@@ -10,6 +11,8 @@ export const Command = Schema.Union([
   Schema.TaggedStruct("Join", { peers: Schema.Array(PeerId), members: Schema.Int, churns: Schema.Boolean }),
   /** Lets so many references have failed. */
   Schema.TaggedStruct("Fail", { references: Schema.Int }),
+  /** Takes its census. */
+  Schema.TaggedStruct("Count", {}),
   /** Collects garbage, then tells how it fares. */
   Schema.TaggedStruct("Report", {})
 ])
@@ -19,6 +22,7 @@ export type Command = typeof Command.Type
 export const Event = Schema.Union([
   Schema.TaggedStruct("Ready", { peerId: PeerId, addresses: Schema.Array(Schema.String) }),
   Schema.TaggedStruct("Done", {}),
+  Schema.TaggedStruct("Counted", { census: Census }),
   Schema.TaggedStruct("Report", {
     residentBytes: Schema.Number,
     /** What is in use of it, by the heap and by buffers. */

@@ -12,6 +12,7 @@ import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { Census } from "./Census.ts"
 import { Command, Event, type Report } from "./Message.ts"
 
 /** A running server. */
@@ -25,6 +26,7 @@ export interface ServerProcess {
   /** Lets so many references have failed. */
   readonly fail: (references: number) => Effect.Effect<void>
   readonly report: Effect.Effect<Report>
+  readonly census: Effect.Effect<Census>
 }
 
 const maxLineBytes = 16 * 1024 * 1024
@@ -68,7 +70,8 @@ export const spawn = Effect.fn("ServerProcess.spawn")(function* (
     join: (peers, { churns = false, members = peers.length + 1 } = {}) =>
       Effect.asVoid(tell({ _tag: "Join", peers, members, churns }, "Done")),
     fail: (references) => Effect.asVoid(tell({ _tag: "Fail", references }, "Done")),
-    report: tell({ _tag: "Report" }, "Report")
+    report: tell({ _tag: "Report" }, "Report"),
+    census: Effect.map(tell({ _tag: "Count" }, "Counted"), ({ census }) => census)
   }
 })
 

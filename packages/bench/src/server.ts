@@ -19,6 +19,7 @@ import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import { counting } from "./Census.ts"
 import * as Echo from "./Echo.ts"
 import { Command, Event } from "./Message.ts"
 import { layerListening, serverId } from "./Node.ts"
@@ -45,64 +46,68 @@ const changed = (members: ReadonlyArray<Member>, staying: number, round: number)
   ]
 }
 
-const program = Effect.gen(function* () {
-  const stdio = yield* Stdio.Stdio
-  const view = yield* SubscriptionRef.make(MembersView.make([]))
-  yield* Effect.gen(function* () {
-    const { multiaddrs, node, peerId } = yield* Host.Host
-    const failures = yield* NegativeCache
-    const churning = yield* FiberHandle.make<void>()
-    const delays = monitorEventLoopDelay({ resolution: 1 })
-    delays.enable()
-    yield* Effect.promise(() => Echo.serve(node))
+const program = counting(
+  Effect.fnUntraced(function* (take) {
+    const stdio = yield* Stdio.Stdio
+    const view = yield* SubscriptionRef.make(MembersView.make([]))
+    yield* Effect.gen(function* () {
+      const { multiaddrs, node, peerId } = yield* Host.Host
+      const failures = yield* NegativeCache
+      const churning = yield* FiberHandle.make<void>()
+      const delays = monitorEventLoopDelay({ resolution: 1 })
+      delays.enable()
+      yield* Effect.promise(() => Echo.serve(node))
 
-    const obey = Effect.fnUntraced(function* (command: Command): Effect.fn.Return<Event> {
-      switch (command._tag) {
-        case "Join": {
-          const members = membership(command.peers, command.members)
-          yield* SubscriptionRef.update(view, (current) => current.update(members))
-          let round = 0
-          const change = SubscriptionRef.update(view, (current) =>
-            current.update(changed(current.members, 1 + command.peers.length, round++))
-          )
-          yield* FiberHandle.clear(churning)
-          if (command.churns)
-            yield* FiberHandle.run(churning, Effect.asVoid(Effect.schedule(change, Schedule.spaced("1 second"))))
-          return { _tag: "Done" }
-        }
-        case "Fail":
-          for (let index = 0; index < command.references; index++) {
-            const ref = new OriginRef({ registry, repository, digest: digestOf(`failed ${index}`) })
-            yield* failures.recordFailure(ref, "layer", "transient")
+      const obey = Effect.fnUntraced(function* (command: Command): Effect.fn.Return<Event> {
+        switch (command._tag) {
+          case "Join": {
+            const members = membership(command.peers, command.members)
+            yield* SubscriptionRef.update(view, (current) => current.update(members))
+            let round = 0
+            const change = SubscriptionRef.update(view, (current) =>
+              current.update(changed(current.members, 1 + command.peers.length, round++))
+            )
+            yield* FiberHandle.clear(churning)
+            if (command.churns)
+              yield* FiberHandle.run(churning, Effect.asVoid(Effect.schedule(change, Schedule.spaced("1 second"))))
+            return { _tag: "Done" }
           }
-          return { _tag: "Done" }
-        case "Report": {
-          // Before the collection, which is a stall of our own making.
-          const stallMillis = delays.max / 1e6
-          globalThis.gc?.()
-          const { system, user } = process.cpuUsage()
-          const { external, heapUsed, rss } = process.memoryUsage()
-          const report = {
-            residentBytes: rss,
-            liveBytes: heapUsed + external,
-            cpuMillis: (user + system) / 1e3,
-            stallMillis
+          case "Fail":
+            for (let index = 0; index < command.references; index++) {
+              const ref = new OriginRef({ registry, repository, digest: digestOf(`failed ${index}`) })
+              yield* failures.recordFailure(ref, "layer", "transient")
+            }
+            return { _tag: "Done" }
+          case "Count":
+            return { _tag: "Counted", census: yield* take(node) }
+          case "Report": {
+            // Before the collection, which is a stall of our own making.
+            const stallMillis = delays.max / 1e6
+            globalThis.gc?.()
+            const { system, user } = process.cpuUsage()
+            const { external, heapUsed, rss } = process.memoryUsage()
+            const report = {
+              residentBytes: rss,
+              liveBytes: heapUsed + external,
+              cpuMillis: (user + system) / 1e3,
+              stallMillis
+            }
+            yield* Effect.sleep("20 millis")
+            delays.reset()
+            return { _tag: "Report", ...report }
           }
-          yield* Effect.sleep("20 millis")
-          delays.reset()
-          return { _tag: "Report", ...report }
         }
-      }
-    })
+      })
 
-    yield* stdio.stdin.pipe(
-      Stream.pipeThroughChannel(Ndjson.decodeSchema(Schema.toCodecJson(Command))({ maxLineBytes: 16 * 1024 * 1024 })),
-      Stream.mapEffect(obey),
-      (done) => Stream.concat(Stream.succeed<Event>({ _tag: "Ready", peerId, addresses: multiaddrs }), done),
-      Stream.pipeThroughChannel(Ndjson.encodeSchema(Schema.toCodecJson(Event))()),
-      Stream.run(stdio.stdout({ endOnDone: false }))
-    )
-  }).pipe(Effect.provide(layerListening(view)))
-}).pipe(Effect.scoped)
+      yield* stdio.stdin.pipe(
+        Stream.pipeThroughChannel(Ndjson.decodeSchema(Schema.toCodecJson(Command))({ maxLineBytes: 16 * 1024 * 1024 })),
+        Stream.mapEffect(obey),
+        (done) => Stream.concat(Stream.succeed<Event>({ _tag: "Ready", peerId, addresses: multiaddrs }), done),
+        Stream.pipeThroughChannel(Ndjson.encodeSchema(Schema.toCodecJson(Event))()),
+        Stream.run(stdio.stdout({ endOnDone: false }))
+      )
+    }).pipe(Effect.provide(layerListening(view)))
+  }, Effect.scoped)
+)
 
 NodeRuntime.runMain(Effect.provide(program, NodeServices.layer))

@@ -77,6 +77,7 @@ const makeOpener = (node: Libp2p) => {
     const known = connections.get(peer.peerId)
     if (known?.status === "open") return known
     const connection = await connect(node, peer, signal)
+    if (connections.get(peer.peerId) === connection) return connection
     connections.set(peer.peerId, connection)
     connection.addEventListener("close", () => {
       if (connections.get(peer.peerId) === connection) connections.delete(peer.peerId)
