@@ -24,7 +24,10 @@ export const counting = <A, E, R>(
   Effect.suspend(() => {
     let fibers = 0
     const take = (node: Libp2p) =>
-      Effect.sync(() => {
+      Effect.gen(function* () {
+        globalThis.gc?.()
+        // What the first collection has finalized goes with the second.
+        yield* Effect.sleep("50 millis")
         globalThis.gc?.()
         const { external, heapUsed } = process.memoryUsage()
         const connections = node.getConnections()
