@@ -79,7 +79,7 @@ describe("NegativeCache does what a list of failures says", () => {
       Schema.TaggedStruct("Fail", {
         ref: upTo(refs.length - 1),
         failureClass: Schema.Literals(["auth", "transient"]),
-        retryAfterSeconds: upTo(40)
+        retryAfterSeconds: Schema.Literals([0, 5, 40])
       }),
       Schema.TaggedStruct("Succeed", { ref: upTo(refs.length - 1) }),
       Schema.TaggedStruct("Wait", { seconds: upTo(45) })
