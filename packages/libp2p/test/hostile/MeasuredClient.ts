@@ -9,6 +9,7 @@ import { NodeId } from "@gantry/protocol"
 import { digestOf } from "@gantry/testkit/Fixtures"
 import { Effect, Layer } from "effect"
 import type { Order, Report } from "./ClientProcess.ts"
+import { measure } from "./MeasuredProcess.ts"
 
 const address = JSON.parse(process.argv[2] as string) as PeerResolver.PeerAddress
 
@@ -35,10 +36,9 @@ const program = Effect.gen(function* () {
       })
     )
   )
-  const report = Effect.sync(() => {
-    globalThis.gc?.()
+  const report = Effect.map(measure, (memory) => {
     const streams = node.getConnections().flatMap((connection) => connection.streams).length
-    process.send?.({ rss: process.memoryUsage().rss, streams, reasons } satisfies Report)
+    process.send?.({ ...memory, streams, reasons } satisfies Report)
   })
   const run = Effect.runForkWith(yield* Effect.context<never>())
   process.on("message", ({ asks, atOnce, waits }: Order) => {

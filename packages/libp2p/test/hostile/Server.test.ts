@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
+import type { PeerResolver } from "@gantry/coord"
 import { MembersView } from "@gantry/coord"
-import { Member, NodeId, type PeerId, parsePeerId } from "@gantry/protocol"
+import { Member, NodeId, type PeerId, parsePeerId, protocolId } from "@gantry/protocol"
 import { digestOf } from "@gantry/testkit/Fixtures"
 import {
   ask,
@@ -18,9 +19,10 @@ import {
 import { Effect, Option } from "effect"
 import { base32 } from "multiformats/bases/base32"
 import { base58btc } from "multiformats/bases/base58"
-import { startNode } from "../support.ts"
+import { type Node, startNode } from "../support.ts"
 import * as TcpPeers from "../TcpPeers.ts"
-import { attacks } from "./Attack.ts"
+import { announcement, attacks } from "./Attack.ts"
+import { type Memory, startMeasured } from "./MeasuredProcess.ts"
 
 const query = { _tag: "PullIntentRequest", digest: digestOf("wanted") } as const
 
@@ -92,6 +94,32 @@ describe("CoordServer bears with hostile peers", { timeout: 60_000 }, () => {
       }).pipe(Effect.provide(TcpPeers.layer))
     )
   }
+})
+
+describe("CoordServer keeps no memory for what was only announced", { timeout: 60_000 }, () => {
+  const mebibyte = 1_048_576
+
+  it.effect("of 1 MiB on each of 600 streams", () =>
+    Effect.gen(function* () {
+      const { greeting: address, order } = yield* startMeasured<PeerResolver.PeerAddress, "measure", Memory>(
+        "MeasuredServer.ts"
+      )
+      const attackers = yield* Effect.all(Array.from({ length: 6 }, () => startNode()))
+      const flood = (bytes: Uint8Array) =>
+        Effect.forEach(
+          attackers.flatMap((attacker) => new Array<Node>(100).fill(attacker)),
+          ({ transport }) => transport.open(address, protocolId, bytes),
+          { concurrency: "unbounded", discard: true }
+        )
+      // What any 600 streams at once cost is no part of it: code is compiled and pools are filled before.
+      for (let round = 0; round < 10; round++) yield* Effect.scoped(flood(frameOf(query)))
+      const before = yield* order("measure")
+      yield* flood(announcement)
+      const after = yield* order("measure")
+      assert.isBelow(after.rss - before.rss, 20 * mebibyte)
+      assert.isBelow(after.live - before.live, 20 * mebibyte)
+    })
+  )
 })
 
 /** The same id in the form of a CIDv1: version 1, codec libp2p-key, then the multihash. */
