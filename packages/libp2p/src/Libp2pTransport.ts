@@ -50,15 +50,6 @@ const nameOf = (cause: unknown) => (cause instanceof Error ? cause.name : undefi
 /** A connection may have ended while nobody looked, and show it only when it is used, and then used again. */
 const maxAttempts = 3
 
-/** A connection to the peer: one that is there, or a new one. */
-const connect = async (node: Libp2p, peer: PeerAddress, signal: AbortSignal): Promise<Connection> => {
-  const peerId = peerIdFromString(peer.peerId)
-  const addresses = addressesOf(peer)
-  // A dial that was given up just now would fail whoever joins it; it leaves the queue within this turn.
-  if (!node.getConnections(peerId).some(({ status }) => status === "open")) await setImmediate()
-  return node.dial(addresses.length > 0 ? addresses : peerId, { signal })
-}
-
 /** A stream on which the peer has agreed to the protocol, and what it has said since. */
 interface Opened {
   readonly stream: Stream
@@ -72,11 +63,24 @@ interface Opened {
  */
 const makeOpener = (node: Libp2p) => {
   const connections = new Map<PeerId, Connection>()
+  /** Whose dials were given up in this turn of the event loop. */
+  const givenUp = new Set<PeerId>()
+
+  const connect = async (peer: PeerAddress, signal: AbortSignal): Promise<Connection> => {
+    // Such a dial would fail whoever joins it; it leaves the queue within the turn.
+    if (givenUp.has(peer.peerId)) await setImmediate()
+    signal.addEventListener("abort", () => {
+      givenUp.add(peer.peerId)
+      void setImmediate().then(() => givenUp.delete(peer.peerId))
+    })
+    const addresses = addressesOf(peer)
+    return node.dial(addresses.length > 0 ? addresses : peerIdFromString(peer.peerId), { signal })
+  }
 
   const connectionTo = async (peer: PeerAddress, signal: AbortSignal): Promise<Connection> => {
     const known = connections.get(peer.peerId)
     if (known?.status === "open") return known
-    const connection = await connect(node, peer, signal)
+    const connection = await connect(peer, signal)
     if (connections.get(peer.peerId) === connection) return connection
     connections.set(peer.peerId, connection)
     connection.addEventListener("close", () => {
