@@ -50,12 +50,13 @@ export const connect = (figures: Figures, rounds: number) =>
       yield* leave(clients, server)
     })
 
-    for (let round = 0; round <= rounds; round++) {
+    for (const worker of [bare, ours]) {
+      yield* Load.run(worker, 1, peers)
+      yield* leave(clients, server)
+    }
+    for (let round = 0; round < rounds; round++) {
       const [first, second] = round % 2 === 0 ? ["bare", "ours"] : ["ours", "bare"]
-      // The first round warms up, under names of its own.
-      const prefix = round === 0 ? "warm-up " : ""
-      for (const name of [first, second])
-        yield* measure(`${prefix}connect, ${name}`, name === "bare" ? bare : ours, 1, inTurn)
+      for (const name of [first, second]) yield* measure(`connect, ${name}`, name === "bare" ? bare : ours, 1, inTurn)
     }
     figures.quotient("connect / bare connect, time", "connect, ours x1 p50", "connect, bare x1 p50", { atMost: 1.1 })
     // A peer that is refused or runs out of time ends the benchmark.

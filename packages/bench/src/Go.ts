@@ -51,10 +51,10 @@ export const go = Effect.fnUntraced(function* (figures: Figures, rounds: number)
   const digest = digestOf("layer")
   const ask = (index: number) =>
     (clients[index % clients.length] as (typeof clients)[number]).coord.pullIntentQuery(serverId, digest)
-  yield* Load.run(Load.asking(ask), 64, 4_000)
+  yield* Load.run(Load.asking(ask), 64, Load.warmUp)
   for (let round = 0; round < rounds; round++) {
-    for (const concurrency of [1, 16, 64, 256]) {
-      const { p50, rate } = yield* Load.run(Load.asking(ask), concurrency, concurrency === 1 ? 1_500 : 6_000)
+    for (const concurrency of Load.concurrencies) {
+      const { p50, rate } = yield* Load.run(Load.asking(ask), concurrency, Load.countAt(concurrency))
       figures.note(`intent to Go x${concurrency}`, "a second", rate)
       figures.note(`intent to Go x${concurrency} p50`, "ms", p50)
     }

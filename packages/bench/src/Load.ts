@@ -3,6 +3,15 @@
  */
 import * as Effect from "effect/Effect"
 
+/** How many workers there are, in turn. */
+export const concurrencies = [1, 16, 64, 256]
+
+/** Requests of a run. */
+export const countAt = (concurrency: number): number => (concurrency === 1 ? 2_000 : 12_000)
+
+/** Requests of each kind before those that count: V8 compiles their path for the last time after some 15,000. */
+export const warmUp = 20_000
+
 /** What one run showed. */
 export interface Sample {
   /** Requests a second. */

@@ -43,8 +43,8 @@ const prepare = Effect.fnUntraced(function* (options?: { readonly members?: numb
     { members: 3, ...options }
   )
   const setting = yield* settingOf(server, clients)
-  yield* Load.run(setting.echo, 64, 2_000)
-  yield* Load.run(setting.intent(), 64, 4_000)
+  yield* Load.run(setting.echo, 64, Load.warmUp)
+  yield* Load.run(setting.intent(), 64, Load.warmUp)
   return setting
 })
 
@@ -86,28 +86,45 @@ export const compare = Effect.fnUntraced(function* (
   }
 })
 
+/** The limit by itself. */
+export const echo = (figures: Figures, rounds: number) =>
+  Effect.gen(function* () {
+    const { echo } = yield* prepare()
+    for (const concurrency of Load.concurrencies) {
+      yield* compare(figures, { "echo alone": echo }, { concurrency, count: Load.countAt(concurrency), rounds })
+    }
+  })
+
 /** What one query costs beside an echo, for one caller and for many. */
 export const intent = (figures: Figures, rounds: number) =>
   Effect.gen(function* () {
     const { echo, intent } = yield* prepare()
     const subjects = { echo, intent: intent() }
-    for (const concurrency of [1, 16, 64, 256]) {
-      yield* compare(figures, subjects, { concurrency, count: concurrency === 1 ? 1_500 : 6_000, rounds })
+    for (const concurrency of Load.concurrencies) {
+      yield* compare(figures, subjects, { concurrency, count: Load.countAt(concurrency), rounds })
     }
     figures.quotient("intent / echo, rate at 64", "intent x64", "echo x64", { atLeast: 0.9 })
     figures.quotient("intent / echo, p50 at 1", "intent x1 p50", "echo x1 p50", { atMost: 1.1 })
   })
 
-/** What a large membership costs, at rest and when it changes all the time. */
+/** What a large membership costs. */
 export const manyIntents = (figures: Figures, rounds: number) =>
   Effect.gen(function* () {
     const few = yield* prepare()
     const many = yield* prepare({ members: manyMembers })
-    const churning = yield* prepare({ members: manyMembers, churns: true })
-    const subjects = { "intent, 3 members": few.intent(), "intent-10k": many.intent(), churn: churning.intent() }
-    yield* compare(figures, subjects, { concurrency: 64, count: 8_000, rounds })
+    const subjects = { "intent, 3 members": few.intent(), "intent-10k": many.intent() }
+    yield* compare(figures, subjects, { concurrency: 64, count: Load.countAt(64), rounds })
     figures.quotient("intent-10k / intent, rate", "intent-10k x64", "intent, 3 members x64", { atLeast: 0.95 })
-    figures.quotient("churn / intent-10k, rate", "churn x64", "intent-10k x64", { atLeast: 0.8 })
+  })
+
+/** What a large membership costs when it changes all the time. */
+export const churn = (figures: Figures, rounds: number) =>
+  Effect.gen(function* () {
+    const many = yield* prepare({ members: manyMembers })
+    const churning = yield* prepare({ members: manyMembers, churns: true })
+    const subjects = { "at rest": many.intent(), churn: churning.intent() }
+    yield* compare(figures, subjects, { concurrency: 64, count: Load.countAt(64), rounds })
+    figures.quotient("churn / at rest, rate", "churn x64", "at rest x64", { atLeast: 0.8 })
   })
 
 /** What the first question about a digest costs among many members: hashing all of them. */

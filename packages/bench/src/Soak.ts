@@ -98,10 +98,10 @@ export const run = ({ concurrency, rpcs, seed }: Options) =>
             }),
           { concurrency, discard: true }
         )
-      // A connection that was lost is back, and streams have lingered long enough.
+      // A connection that was lost is back, streams have lingered, and the fiber that watched their time has ended.
       const settled = Effect.andThen(
         Effect.ignore(client.coord.pullIntentQuery(serverId, digestOf("layer"))),
-        Effect.andThen(Effect.sleep("1500 millis"), censuses)
+        Effect.andThen(Effect.sleep("6 seconds"), censuses)
       )
 
       const share = Math.ceil(rpcs / samples)

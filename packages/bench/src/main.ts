@@ -17,9 +17,11 @@ import * as Requests from "./Requests.ts"
 
 /** By name, in the order in which they run. */
 const cases = {
+  echo: Requests.echo,
   intent: Requests.intent,
   "intent-10k": (figures: Figures.Figures, rounds: number) =>
     Effect.andThen(Requests.manyIntents(figures, rounds), Requests.newDigests(figures, rounds)),
+  churn: Requests.churn,
   "please-pull": Requests.batches,
   connect,
   local,

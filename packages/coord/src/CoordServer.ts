@@ -36,6 +36,7 @@ import type { NegativeCache } from "./NegativeCache.ts"
 import { PullReason, type Pump } from "./Pump.ts"
 import type { Store } from "./Store.ts"
 import { type DuplexStream, StreamTransport } from "./StreamTransport.ts"
+import * as Timers from "./Timers.ts"
 
 /** What the server does for callers in the same process. Its layer serves the peers. */
 export class CoordServer extends Context.Service<
@@ -72,6 +73,8 @@ const owned = (fibers: FiberSet.FiberSet<void>, effect: Effect.Effect<void>): Ef
     return effect
   })
 
+const late = Dropped.StreamError({ reason: "deadline", detail: "the stream's time was up" })
+
 const badRequest = (detail: string) => Effect.fail(Dropped.StreamError({ reason: "request", detail }))
 
 const make: Effect.Effect<
@@ -86,6 +89,7 @@ const make: Effect.Effect<
   const answers = yield* makeAnswers
   const slots = Slots.make(config.maxConcurrentStreams, config.maxConcurrentStreamsPerPeer)
   const warnAboutStranger = makeThrottle(config.unauthorizedWarningInterval)
+  const timers = yield* Timers.make(config.streamHandshakeTimeout)
   const handshakeMillis = Duration.toMillis(config.streamHandshakeTimeout)
 
   /** Step 1: a slot at once, or a reset at once. */
@@ -96,18 +100,27 @@ const make: Effect.Effect<
 
   /** Steps 2 to 7 under one deadline; then the stream ends in peace, reply or not. */
   const serve = (stream: DuplexStream): Effect.Effect<void> =>
-    answer(stream).pipe(
-      Effect.timeoutOrElse({
-        duration: config.streamHandshakeTimeout,
-        orElse: () => Effect.fail(Dropped.StreamError({ reason: "deadline", detail: "the stream's time was up" }))
-      }),
-      Effect.catch((dropped) => settle(stream, dropped)),
-      Effect.catchDefect((defect) =>
-        Effect.andThen(Effect.logError("a defect ended a coordination stream", defect), metrics.streamError("defect"))
-      ),
-      Effect.andThen(stream.close),
-      Effect.onInterrupt(() => Effect.andThen(metrics.streamError("shutdown"), stream.reset))
-    )
+    Effect.withFiber((fiber) => {
+      let isLate = false
+      const stopTimer = timers(() => {
+        isLate = true
+        fiber.interruptUnsafe()
+      })
+      return answer(stream).pipe(
+        Effect.catch((dropped) => settle(stream, dropped)),
+        Effect.catchDefect((defect) =>
+          Effect.andThen(Effect.logError("a defect ended a coordination stream", defect), metrics.streamError("defect"))
+        ),
+        Effect.andThen(Effect.sync(stopTimer)),
+        Effect.andThen(stream.close),
+        Effect.onInterrupt(() => {
+          stopTimer()
+          return isLate
+            ? Effect.andThen(settle(stream, late), stream.close)
+            : Effect.andThen(metrics.streamError("shutdown"), stream.reset)
+        })
+      )
+    })
 
   const answer = Effect.fnUntraced(function* (stream: DuplexStream) {
     const openedAt = yield* MonotonicClock.millis

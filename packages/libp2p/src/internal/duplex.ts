@@ -150,15 +150,14 @@ export const makeDuplex = (
     stream.abort(new Error("reset on this side"))
   })
 
-  const close: DuplexStream["close"] = Effect.suspend(() => {
-    if (isOver()) return Effect.void
+  const close: DuplexStream["close"] = Effect.sync(() => {
+    if (isOver()) return
     ended = "closed"
     received.length = 0
     // Both begin at once; they settle with the stream, whose end is waited for below.
     void Promise.allSettled([stream.closeRead(), stream.close()])
-    if (remoteEnded && isFlushed()) return Effect.void
-    return linger(stream)
-  }).pipe(Effect.uninterruptible)
+    if (!remoteEnded || !isFlushed()) linger(stream)
+  })
 
   return { remotePeer, read, write, closeWrite, close, reset }
 }
