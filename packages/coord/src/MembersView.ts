@@ -37,6 +37,8 @@ export interface MembersView {
    * among ten thousand members hashes them all, which takes milliseconds.
    */
   readonly isRanked: (digest: Digest) => boolean
+  /** Hashes some of the members for a digest, for less than a millisecond; once it is ranked, all are. */
+  readonly prepare: (digest: Digest) => void
   /** How many other members are better for the digest, from 0; -1 for a stranger. */
   readonly rankOf: (nodeId: NodeId, digest: Digest) => number
   /** The members of one zone; all of them without a zone or with none in it (protocol, section 8). */
@@ -83,6 +85,7 @@ const build = (listed: Iterable<Member>, version: number, wired: boolean, former
     best: (digest, count, zone = Option.none()) =>
       ranks.best(inZone(zone).map(positionOf), digest, count).map((position) => everyone[position] as NodeId),
     isRanked: ranks.isReady,
+    prepare: ranks.prepare,
     rankOf(nodeId, digest) {
       const position = positions.get(nodeId)
       return position === undefined ? -1 : ranks.rank(position, digest)

@@ -73,13 +73,17 @@ describe("MembersView", () => {
     assert.deepStrictEqual(view.best(digest, 1, Option.some("west")), [NodeId.make("node-b")])
   })
 
-  it("still ranks rightly when it has forgotten a ranking", () => {
+  it("ranks rightly more digests than it remembers", () => {
     const view = MembersView.make(names.map((name) => member(name)))
-    const first = view.best(digest, names.length)
-    for (let index = 0; index < 300; index++) {
-      view.best(Digest.make(`sha256:${index.toString(16).padStart(64, "0")}`), 1)
+    const digests = Array.from({ length: 300 }, (_, index) =>
+      Digest.make(`sha256:${index.toString(16).padStart(64, "0")}`)
+    )
+    for (let time = 0; time < 2; time++) {
+      for (const digest of digests) {
+        assert.deepStrictEqual(view.best(digest, names.length), Rendezvous.rank(names, digest))
+        for (const name of names) assert.strictEqual(view.rankOf(name, digest), Rendezvous.rankOf(names, name, digest))
+      }
     }
-    assert.deepStrictEqual(view.best(digest, names.length), first)
   })
 
   it("ranks whoever is left, has joined or is back after a change, and so does the view before it", () => {
@@ -105,6 +109,19 @@ describe("MembersView", () => {
       views.map(({ version }) => version),
       [0, 1, 2, 3, 4, 5]
     )
+  })
+
+  it("ranks rightly what was prepared in part, and for other members", () => {
+    const many = Array.from({ length: 5_000 }, (_, index) => NodeId.make(`node-${index}`))
+    const [before, after] = [many.slice(0, 4_500), many.slice(500)]
+    const view = MembersView.make(before.map((name) => member(name)))
+    view.prepare(digest)
+    assert.isFalse(view.isRanked(digest))
+    const changed = view.update(after.map((name) => member(name)))
+    assert.isFalse(changed.isRanked(digest))
+    assert.deepStrictEqual(changed.best(digest, 10), Rendezvous.topK(after, digest, 10))
+    assert.isTrue(changed.isRanked(digest))
+    assert.deepStrictEqual(view.best(digest, 10), Rendezvous.topK(before, digest, 10))
   })
 
   it("hashes each member once for a digest, whatever changes", () => {

@@ -62,15 +62,21 @@ export const makeAnswers = Effect.gen(function* () {
       )
     )
 
-  /**
-   * This node's rank for a digest; -1 for a stranger. However many new digests
-   * are asked about at once, the event loop takes a turn after each.
-   */
+  /** Hashes the members for one new digest after the other; the event loop takes a turn after every slice. */
+  const hash = (digest: Digest, view: MembersView): Effect.Effect<void> =>
+    hashing.withPermits(1)(
+      Effect.gen(function* () {
+        while (!view.isRanked(digest)) {
+          view.prepare(digest)
+          yield* Effect.yieldNow
+        }
+      })
+    )
+
+  /** This node's rank for a digest; -1 for a stranger. */
   const rank = (digest: Digest, view: MembersView): Effect.Effect<number> => {
     const ranked = Effect.sync(() => view.rankOf(members.self, digest))
-    return Effect.suspend(() =>
-      view.isRanked(digest) ? ranked : hashing.withPermits(1)(Effect.tap(ranked, () => Effect.yieldNow))
-    )
+    return Effect.suspend(() => (view.isRanked(digest) ? ranked : Effect.andThen(hash(digest, view), ranked)))
   }
 
   /** The answer to a query, from one view of the membership (protocol, section 4). */
