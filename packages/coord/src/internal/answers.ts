@@ -98,7 +98,9 @@ export const makeAnswers = Effect.gen(function* () {
 
   /** One digest's verdict, with the metric that belongs to it. */
   const decide = Effect.fnUntraced(function* (request: PleasePullRequest, digest: Digest, reason: PullReason) {
-    const ref = new OriginRef({ registry: request.registry, repository: request.repository, digest })
+    const { registry, repository } = request
+    // The request's constructor has checked them, once instead of for each digest.
+    const ref = new OriginRef({ registry, repository, digest }, { disableChecks: true })
     const result = yield* pump.pull(new PullRequest({ ref, kind: request.kind, reason }))
     if (result._tag === "Started") yield* metrics.pleasePullStarted
     if (result._tag === "Declined") yield* metrics.pleasePullDeclined
@@ -136,7 +138,7 @@ export const makeAnswers = Effect.gen(function* () {
       const verdict = decided[index]
       return Effect.map(
         verdict === undefined ? undecided(digest) : Effect.succeed(verdict),
-        (verdict) => new PleasePullOutcome({ digest, verdict })
+        (verdict) => new PleasePullOutcome({ digest, verdict }, { disableChecks: true })
       )
     })
   })
