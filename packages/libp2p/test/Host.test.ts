@@ -148,7 +148,7 @@ describe("Host", { timeout: 60_000 }, () => {
   it.effect("ends the connection of a peer that announces a frame beyond the window", () =>
     Effect.gen(function* () {
       const server = yield* startEcho()
-      const rogue = yield* startRogue
+      const rogue = yield* startRogue()
       const connection = yield* rogue.connect(server.host.multiaddrs[0] ?? "")
       yield* eventually(() => server.host.node.getConnections().length === 1)
       rogue.send(frameHeader("data", 1, 262_144).subarray(0, 5))
@@ -166,7 +166,7 @@ describe("Host", { timeout: 60_000 }, () => {
     Effect.gen(function* () {
       const server = yield* startNode()
       yield* server.transport.handle(protocol, () => Effect.never)
-      const rogue = yield* startRogue
+      const rogue = yield* startRogue()
       const connection = yield* rogue.connect(server.host.multiaddrs[0] ?? "")
       const stream = yield* Effect.promise(() => connection.newStream(protocol))
       yield* eventually(() => streamsOf(server).length === 1)

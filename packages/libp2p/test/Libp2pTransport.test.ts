@@ -498,7 +498,7 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
     () =>
       Effect.gen(function* () {
         const client = yield* startNode()
-        const rogue = yield* startRogue
+        const rogue = yield* startRogue()
         yield* Effect.promise(() => rogue.node.handle(protocol, () => {}))
         const open = Effect.scoped(client.transport.open(rogue.address, protocol))
         const goAway = () => void rogue.send(frameHeader("go away", 0, 0))

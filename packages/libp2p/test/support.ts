@@ -8,7 +8,7 @@ import { yamux } from "@chainsafe/libp2p-yamux"
 import { type PeerResolver, StreamTransport } from "@gantry/coord"
 import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
 import { PeerId } from "@gantry/protocol"
-import type { MessageStream } from "@libp2p/interface"
+import type { MessageStream, StreamMuxer } from "@libp2p/interface"
 import { tcp } from "@libp2p/tcp"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Context, Effect, Layer, Option, type Scope } from "effect"
@@ -167,9 +167,10 @@ export const startWire = (node: Node) =>
 
 /**
  * A peer that keeps to no rules, where it wants to: it gets hold of what is
- * below the muxer of its last connection.
+ * below the muxer of its last connection. With `onStream`, it is told of each
+ * stream of the other side, and never answers there.
  */
-export const startRogue = Effect.gen(function* () {
+export const startRogue = Effect.fnUntraced(function* (options: { readonly onStream?: () => void } = {}) {
   let below: MessageStream | undefined
   const node = yield* Effect.acquireRelease(
     Effect.promise(() =>
@@ -184,7 +185,14 @@ export const startRogue = Effect.gen(function* () {
               protocol: muxers.protocol,
               createStreamMuxer(connection) {
                 below = connection
-                return muxers.createStreamMuxer(connection)
+                const muxer: StreamMuxer = muxers.createStreamMuxer(connection)
+                const { onStream } = options
+                // Streams are all that the connection above listens for.
+                if (onStream !== undefined) {
+                  const listen = muxer.addEventListener.bind(muxer)
+                  muxer.addEventListener = () => listen("stream", onStream)
+                }
+                return muxer
               }
             }
           }

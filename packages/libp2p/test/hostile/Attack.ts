@@ -108,6 +108,26 @@ const flood =
       )
     })
 
+/** Opens streams that never say, or only begin to say, which protocol they are for; holds those it is given. */
+const nameless =
+  (count: number, bytes: Uint8Array): Attack["strike"] =>
+  (attackers) =>
+    Effect.gen(function* () {
+      const [connection] = first(attackers).host.node.getConnections()
+      const open = Effect.tryPromise(async () => {
+        const stream = await connection?.newStream(protocolId, { negotiateFully: false, maxOutboundStreams: count })
+        stream?.send(bytes)
+        return stream
+      })
+      const opened = yield* Effect.forEach(Array.from({ length: count }), () => Effect.option(open), {
+        concurrency: "unbounded"
+      })
+      const reset = Effect.sync(() => {
+        for (const stream of opened) Option.getOrUndefined(stream)?.abort(new Error("enough"))
+      })
+      return Effect.as(reset, "gone" as const)
+    })
+
 /** Does something to a connection that has not become secure. */
 const onSockets =
   (count: number, use: (socket: Socket) => Effect.Effect<void>): Attack["strike"] =>
@@ -221,6 +241,18 @@ export const attacks: ReadonlyArray<Attack> = [
       }),
     ending: "gone",
     counts: { "streamError:read": 1 }
+  },
+  {
+    title: "streams that never name their protocol, more than a connection may have",
+    strike: nameless(1_200, new Uint8Array()),
+    ending: "gone",
+    counts: {}
+  },
+  {
+    title: "streams that begin to name their protocol",
+    strike: nameless(1_000, new TextEncoder().encode("\u0013/multistream/1.0.0\n\u0017/gantry/co")),
+    ending: "gone",
+    counts: {}
   },
   { title: "a connection that never negotiates", strike: onSockets(1, () => Effect.void), ending: "gone", counts: {} },
   { title: "300 connections at once", strike: onSockets(300, () => Effect.void), ending: "gone", counts: {} },

@@ -26,7 +26,7 @@ import {
 import { digestOf } from "@gantry/testkit/Fixtures"
 import { frameOf, type Peer, readToEnd, startClient, whileTimePasses } from "@gantry/testkit/suites/CoordFixture"
 import { Deferred, Effect, Fiber, Option, type Scope } from "effect"
-import { eventually, listen, type Node, serve, startNode, streamsOf } from "../support.ts"
+import { eventually, listen, type Node, serve, startNode, startRogue, streamsOf } from "../support.ts"
 import * as TcpPeers from "../TcpPeers.ts"
 import { startClientProcess } from "./ClientProcess.ts"
 
@@ -62,6 +62,14 @@ const field = (number: number, ...content: ReadonlyArray<number>) => [
 ]
 const ascii = (text: string) => [...new TextEncoder().encode(text)]
 const frame = (...body: ReadonlyArray<number>) => encodeFrame(Uint8Array.from(body))
+
+/** An answer that knows nothing, in a body of this length. */
+const frameWithPadding = (length: number) => {
+  const reply = new Uint8Array(length)
+  // The tag of field 15, and its length in three bytes.
+  reply.set([...field(2), 0x7a, ...varint(length - 6)])
+  return encodeFrame(reply)
+}
 
 /** What a hostile server can tell of itself while it has a stream. */
 type Script = (stream: DuplexStream, stall: Effect.Effect<unknown>) => Effect.Effect<unknown, unknown>
@@ -183,6 +191,15 @@ const cases: ReadonlyArray<Case> = [
     () => Effect.map(startNode(), ({ address }) => address),
     fails("UnsupportedProtocol", "dial")
   ),
+  below(
+    "accepts the stream and never agrees to a protocol",
+    (stall) =>
+      Effect.gen(function* () {
+        const { address } = yield* startRogue({ onStream: () => Effect.runFork(stall) })
+        return address
+      }),
+    fails("TimedOut", "dial")
+  ),
   hostile("takes the request and never answers", say(bytes()), fails("TimedOut")),
   hostile(
     "sends one byte of the reply per second",
@@ -203,6 +220,17 @@ const cases: ReadonlyArray<Case> = [
     "sends half a frame and closes",
     sayAndClose(frameOf(pullAnswer(wanted)).subarray(0, 40)),
     fails("ReplyMalformed")
+  ),
+  hostile(
+    "answers with 1 MiB, most of it a field that nobody knows",
+    say(frameWithPadding(maxMessageBytes)),
+    answers(nothingKnown)
+  ),
+  hostile("answers with 1 MiB and one byte", say(frameWithPadding(maxMessageBytes + 1)), fails("ReplyTooLarge")),
+  hostile(
+    "dates its pull beyond the end of time",
+    say(frame(...field(2, 0x10, 0x01, ...field(3, 0x08, ...new Array(8).fill(0xff), 0x7f)))),
+    answers(new PullIntent({ ...nothingKnown, inFlight: true }))
   ),
   hostile("announces one byte more than 1 MiB", say(bytes(...varint(maxMessageBytes + 1))), fails("ReplyTooLarge")),
   hostile("sends a length of 10 bytes", say(bytes(...new Array(9).fill(0xff), 0x01)), fails("ReplyMalformed")),
