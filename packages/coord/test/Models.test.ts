@@ -4,10 +4,11 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Inflight, MembersView, Metrics, NegativeCache } from "@gantry/coord"
-import { Member, NodeId, OriginRef, Registry, Rendezvous, Repository } from "@gantry/protocol"
+import { Member, NodeId, OriginRef, type PeerId, Registry, Rendezvous, Repository } from "@gantry/protocol"
 import { digestOf, members as membersOf, peerIdOf } from "@gantry/testkit/Fixtures"
-import { Clock, Duration, Effect, Exit, Layer, Option, Schema, Scope } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
+import * as Slots from "../src/internal/slots.ts"
 
 const upTo = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 
@@ -170,4 +171,60 @@ describe("MembersView ranks as a fresh computation does", () => {
       }
     }
   })
+})
+
+describe("Slots are taken and given back as a list of streams says", () => {
+  const peers = [peerIdOf(0), peerIdOf(1)]
+  const endings = {
+    success: Effect.void,
+    failure: Effect.fail("failed"),
+    defect: Effect.die("a defect"),
+    interrupt: Effect.interrupt
+  }
+  const Events = Schema.Array(
+    Schema.Union([
+      Schema.TaggedStruct("Open", { peer: upTo(peers.length - 1) }),
+      /** Ends one of those that are served, by its number among them. */
+      Schema.TaggedStruct("End", {
+        served: upTo(2),
+        how: Schema.Literals(["success", "failure", "defect", "interrupt", "from outside"])
+      })
+    ])
+  ).check(Schema.isMinLength(8))
+  const [total, perPeer] = [3, 2]
+
+  it.effect.prop("after any streams, however they end", [Events], ([events]) =>
+    Effect.gen(function* () {
+      const slots = Slots.make(total, perPeer)
+      const served: Array<{
+        readonly peer: number
+        readonly ended: Deferred.Deferred<void, string>
+        readonly fiber: Fiber.Fiber<unknown, string>
+      }> = []
+
+      for (const event of events) {
+        if (event._tag === "Open") {
+          const { peer } = event
+          const ofPeer = served.filter((stream) => stream.peer === peer)
+          const expected =
+            ofPeer.length === perPeer ? "peer_stream_limit" : served.length === total ? "stream_limit" : "served"
+          const told: Array<string> = []
+          const tell = (what: string) => Effect.sync(() => void told.push(what))
+          const ended = yield* Deferred.make<void, string>()
+          const fiber = yield* Effect.forkChild(
+            slots.withSlot(peers[peer] as PeerId, Effect.andThen(tell("served"), Deferred.await(ended)), tell),
+            { startImmediately: true }
+          )
+          assert.deepStrictEqual(told, [expected])
+          if (expected === "served") served.push({ peer, ended, fiber })
+        } else {
+          const [stream] = served.splice(event.served, 1)
+          if (stream === undefined) continue
+          if (event.how === "from outside") yield* Fiber.interrupt(stream.fiber)
+          else yield* Deferred.complete(stream.ended, endings[event.how])
+          yield* Fiber.await(stream.fiber)
+        }
+      }
+    })
+  )
 })

@@ -75,14 +75,13 @@ const timestampFromWire = (wire: WireTimestamp | undefined): Option.Option<Times
     ? Option.none()
     : Timestamp.makeOption(wire.seconds * nanosPerSecond + BigInt(wire.nanos))
 
-const timestampToWire = (timestamp: Option.Option<Timestamp>) => {
-  if (Option.isNone(timestamp)) return {}
-  const nanos = ((timestamp.value % nanosPerSecond) + nanosPerSecond) % nanosPerSecond
-  return { seconds: (timestamp.value - nanos) / nanosPerSecond, nanos: Number(nanos) }
+const timestampToWire = (timestamp: Timestamp) => {
+  const nanos = ((timestamp % nanosPerSecond) + nanosPerSecond) % nanosPerSecond
+  return { seconds: (timestamp - nanos) / nanosPerSecond, nanos: Number(nanos) }
 }
 
 const optionalTimestamp = <Field extends string>(field: Field, timestamp: Option.Option<Timestamp>) =>
-  Option.isNone(timestamp) ? {} : { [field]: timestampToWire(timestamp) }
+  Option.isNone(timestamp) ? {} : { [field]: timestampToWire(timestamp.value) }
 
 const verdictFromWire = (result: Wire.PleasePullResponse_Result): Verdict => {
   switch (result.outcome) {

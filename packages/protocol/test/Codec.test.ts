@@ -374,4 +374,55 @@ describe("Codec", () => {
     const message: Message = { _tag: "PullIntentResponse", intent: new PullIntent(fields) }
     assert.deepStrictEqual(decode(encodeMessage(message)), message)
   })
+
+  const anyText = Schema.Literals(["", "sha256:é", "a\u0000b", "registry.example.com:5000", `sha256:${"a".repeat(64)}`])
+  const anyFailureClass = PullIntent.fields.failureClass
+  const anyVerdict = Schema.Union([
+    Schema.Struct({ _tag: Schema.Literal("Started"), startedAt: anyTimestamp }),
+    Schema.Struct({ _tag: Schema.Literal("AlreadyPulling"), startedAt: anyTimestamp }),
+    Schema.Struct({
+      _tag: Schema.Literal("RecentlyFailed"),
+      cooldownUntil: anyTimestamp,
+      failureClass: anyFailureClass
+    }),
+    Schema.Struct({ _tag: Schema.Literal("Unspecified") })
+  ])
+  const verdictOf = (fields: typeof anyVerdict.Type) => {
+    switch (fields._tag) {
+      case "Started":
+        return new Started(fields)
+      case "AlreadyPulling":
+        return new AlreadyPulling(fields)
+      case "RecentlyFailed":
+        return new RecentlyFailed(fields)
+      case "Unspecified":
+        return new Unspecified()
+    }
+  }
+
+  it.prop(
+    "gives back any batch as it was",
+    [
+      Schema.Struct({
+        registry: anyText,
+        repository: anyText,
+        kind: ContentKind,
+        digests: Schema.Array(anyText)
+      })
+    ],
+    ([fields]) => {
+      const message: Message = { _tag: "PleasePullRequest", ...fields }
+      assert.deepStrictEqual(decode(encodeMessage(message)), message)
+    }
+  )
+
+  it.prop(
+    "gives back any verdicts as they were",
+    [Schema.Array(Schema.Struct({ digest: anyText, verdict: anyVerdict }))],
+    ([listed]) => {
+      const results = listed.map(({ digest, verdict }) => ({ digest, verdict: verdictOf(verdict) }))
+      const message: Message = { _tag: "PleasePullResponse", results }
+      assert.deepStrictEqual(decode(encodeMessage(message)), message)
+    }
+  )
 })
