@@ -106,7 +106,7 @@ const style = `
   .message { stroke: #7f8c8d; stroke-width: .7 } .transfer { stroke: #3498db; stroke-width: .8; opacity: .6 }
   .pull { fill: #16a085 } .excess { fill: #d35400; stroke: #a93226 }
   .request { fill: #fff; stroke: #34495e } .has { fill: #27ae60 } .fails { fill: #c0392b } .violation { fill: none; stroke: #ff0033; stroke-width: 2.5 }
-  .legend span { margin-right: 1.2rem } .legend i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; border-radius: 2px }
+  .legend span { margin-right: 1.2rem; white-space: nowrap } .legend i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; border-radius: 2px }
   .bad { color: #a93226; font-weight: 600 }
 `
 
@@ -129,6 +129,8 @@ export const render = (result: Result): string => {
   const { plan, violations } = result
   const summary = Summary.make()
   Summary.add(summary, result)
+  const { jitterMillis, latencyMillis } = plan
+  const latency = jitterMillis === 0 ? `${latencyMillis}` : `${latencyMillis} to ${latencyMillis + jitterMillis}`
   const excuses = plan.hides.length === 0 ? "nothing hides a pull" : `pulls may be hidden by ${plan.hides.join(", ")}`
   const broken = violations.map(
     ({ at, detail, invariant }) => `<li class="bad">${at} ms: ${escape(invariant)}: ${escape(detail)}</li>`
@@ -136,9 +138,9 @@ export const render = (result: Result): string => {
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Seed ${plan.seed}</title><style>${style}</style></head><body>
 <h1>Seed ${plan.seed}: ${plan.nodes.length} nodes, ${plan.requests.length} requests</h1>
-<p>One way takes ${plan.latencyMillis} to ${plan.latencyMillis + plan.jitterMillis} ms; ${escape(excuses)}.</p>
+<p>One way takes ${latency} ms; ${escape(excuses)}.</p>
 ${broken.length === 0 ? "<p>Every invariant held.</p>" : `<ul>${broken.join("")}</ul>`}
-<p class="legend">${legend.join("")}</p>
+<p class="legend">${legend.join(" ")}</p>
 ${draw(result)}
 <h2>Counts</h2><pre>${escape(Summary.format(summary))}</pre>
 <details><summary>Timeline</summary><pre>${escape(Timeline.format(result.events))}</pre></details>
