@@ -102,7 +102,7 @@ const make: Effect.Effect<
   const serve = (stream: DuplexStream): Effect.Effect<void> =>
     Effect.withFiber((fiber) => {
       let isLate = false
-      const stopTimer = timers(() => {
+      const stopTimer = timers(fiber, () => {
         isLate = true
         fiber.interruptUnsafe()
       })

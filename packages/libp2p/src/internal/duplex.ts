@@ -150,14 +150,14 @@ export const makeDuplex = (
     stream.abort(new Error("reset on this side"))
   })
 
-  const close: DuplexStream["close"] = Effect.sync(() => {
-    if (isOver()) return
+  const close: DuplexStream["close"] = Effect.suspend(() => {
+    if (isOver()) return Effect.void
     ended = "closed"
     received.length = 0
     // Both begin at once; they settle with the stream, whose end is waited for below.
     void Promise.allSettled([stream.closeRead(), stream.close()])
-    if (!remoteEnded || !isFlushed()) linger(stream)
-  })
+    return remoteEnded && isFlushed() ? Effect.void : linger(stream)
+  }).pipe(Effect.uninterruptible)
 
   return { remotePeer, read, write, closeWrite, close, reset }
 }

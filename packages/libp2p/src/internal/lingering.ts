@@ -9,14 +9,16 @@ import type * as Scope from "effect/Scope"
 import { lingerMillis } from "./limits.ts"
 
 /** Bears with a stream that was closed on this side for a second, then resets it. */
-export type Linger = (stream: Stream) => void
+export type Linger = (stream: Stream) => Effect.Effect<void>
 
 export const makeLinger: Effect.Effect<Linger, never, Scope.Scope> = Effect.map(
   Timers.make(Duration.millis(lingerMillis)),
-  (timers) => (stream) => {
-    stream.addEventListener(
-      "close",
-      timers(() => stream.abort(new Error("the peer does not end its side")))
-    )
-  }
+  (timers) => (stream) =>
+    Effect.withFiber((fiber) => {
+      stream.addEventListener(
+        "close",
+        timers(fiber, () => stream.abort(new Error("the peer does not end its side")))
+      )
+      return Effect.void
+    })
 )
