@@ -17,7 +17,7 @@ import * as ServerProcess from "./ServerProcess.ts"
 const peers = 1_000
 
 /** Peers that come one after the other, in a round. */
-const inTurn = 100
+const inTurn = 300
 
 const digest = digestOf("layer")
 

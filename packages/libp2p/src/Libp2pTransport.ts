@@ -39,7 +39,7 @@ const addressesOf = ({ addresses, peerId }: PeerAddress): Array<Multiaddr> =>
       const address = multiaddr(text)
       const named = address.getComponents().findLast(({ name }) => name === "p2p")?.value
       if (named === undefined) return [address.encapsulate(`/p2p/${peerId}`)]
-      return peerIdFromString(named).toString() === peerId ? [address] : []
+      return named === peerId || peerIdFromString(named).toString() === peerId ? [address] : []
     } catch {
       return []
     }
