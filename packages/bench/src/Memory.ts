@@ -13,14 +13,15 @@ const mebibyte = 1_048_576
 export const memory = (figures: Figures) =>
   Effect.gen(function* () {
     const server = yield* ServerProcess.spawnOurs
-    let before = yield* server.report
+    let before = yield* server.weight
     const grown = Effect.fnUntraced(function* (what: string) {
-      const now = yield* server.report
+      const now = yield* server.weight
       const live = (now.liveBytes - before.liveBytes) / mebibyte
       figures.note(`${what}, live`, "MiB", live)
-      figures.note(`${what}, resident`, "MiB", (now.residentBytes - before.residentBytes) / mebibyte)
+      const resident = (now.residentBytes - before.residentBytes) / mebibyte
+      figures.note(`${what}, resident`, "MiB", resident)
       before = now
-      return live
+      return resident
     })
     figures.note("empty server, live", "MiB", before.liveBytes / mebibyte)
     figures.note("empty server, resident", "MiB", before.residentBytes / mebibyte)
@@ -29,8 +30,8 @@ export const memory = (figures: Figures) =>
     const members = yield* grown("10,000 members")
     yield* server.fail(100_000)
     const failures = yield* grown("100,000 failures remembered")
-    figures.note("members and failures, live", "MiB", members + failures)
-    figures.hold("10,000 members and 100,000 failures, live MiB", "members and failures, live", { atMost: 60 })
+    figures.note("members and failures, resident", "MiB", members + failures)
+    figures.hold("10,000 members and 100,000 failures, MiB", "members and failures, resident", { atMost: 60 })
 
     const clients = yield* Effect.forEach(Array.from({ length: 1_000 }), () => startClient(server.address))
     const connect = clients.map(({ transport }) => Effect.scoped(transport.open(server.address, protocolId)))

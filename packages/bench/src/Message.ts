@@ -13,8 +13,10 @@ export const Command = Schema.Union([
   Schema.TaggedStruct("Fail", { references: Schema.Int }),
   /** Takes its census. */
   Schema.TaggedStruct("Count", {}),
-  /** Collects garbage, then tells how it fares. */
-  Schema.TaggedStruct("Report", {})
+  /** Tells how it fares, and collects garbage. */
+  Schema.TaggedStruct("Report", {}),
+  /** Returns all memory that is not in use, and tells how much is left. */
+  Schema.TaggedStruct("Weigh", {})
 ])
 export type Command = typeof Command.Type
 
@@ -23,10 +25,12 @@ export const Event = Schema.Union([
   Schema.TaggedStruct("Ready", { peerId: PeerId, addresses: Schema.Array(Schema.String) }),
   Schema.TaggedStruct("Done", {}),
   Schema.TaggedStruct("Counted", { census: Census }),
-  Schema.TaggedStruct("Report", {
+  Schema.TaggedStruct("Weight", {
     residentBytes: Schema.Number,
     /** What is in use of it, by the heap and by buffers. */
-    liveBytes: Schema.Number,
+    liveBytes: Schema.Number
+  }),
+  Schema.TaggedStruct("Report", {
     /** Processor time of the process, since it started. */
     cpuMillis: Schema.Number,
     /** The longest time in which no event was handled, since the last report. */
@@ -35,3 +39,4 @@ export const Event = Schema.Union([
 ])
 export type Event = typeof Event.Type
 export type Report = Extract<Event, { readonly _tag: "Report" }>
+export type Weight = Extract<Event, { readonly _tag: "Weight" }>

@@ -13,7 +13,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Census } from "./Census.ts"
-import { Command, Event, type Report } from "./Message.ts"
+import { Command, Event, type Report, type Weight } from "./Message.ts"
 
 /** A running server. */
 export interface ServerProcess {
@@ -26,6 +26,7 @@ export interface ServerProcess {
   /** Lets so many references have failed. */
   readonly fail: (references: number) => Effect.Effect<void>
   readonly report: Effect.Effect<Report>
+  readonly weight: Effect.Effect<Weight>
   readonly census: Effect.Effect<Census>
 }
 
@@ -71,6 +72,7 @@ export const spawn = Effect.fn("ServerProcess.spawn")(function* (
       Effect.asVoid(tell({ _tag: "Join", peers, members, churns }, "Done")),
     fail: (references) => Effect.asVoid(tell({ _tag: "Fail", references }, "Done")),
     report: tell({ _tag: "Report" }, "Report"),
+    weight: tell({ _tag: "Weigh" }, "Weight"),
     census: Effect.map(tell({ _tag: "Count" }, "Counted"), ({ census }) => census)
   }
 })

@@ -85,16 +85,15 @@ const program = counting(
             const stallMillis = delays.max / 1e6
             globalThis.gc?.()
             const { system, user } = process.cpuUsage()
-            const { external, heapUsed, rss } = process.memoryUsage()
-            const report = {
-              residentBytes: rss,
-              liveBytes: heapUsed + external,
-              cpuMillis: (user + system) / 1e3,
-              stallMillis
-            }
             yield* Effect.sleep("20 millis")
             delays.reset()
-            return { _tag: "Report", ...report }
+            return { _tag: "Report", cpuMillis: (user + system) / 1e3, stallMillis }
+          }
+          case "Weigh": {
+            // The collection of one who is about to run out of memory; others keep what they may need again.
+            globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" })
+            const { external, heapUsed, rss } = process.memoryUsage()
+            return { _tag: "Weight", residentBytes: rss, liveBytes: heapUsed + external }
           }
         }
       })
