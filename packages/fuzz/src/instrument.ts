@@ -9,7 +9,7 @@ import { createInstrumenter } from "istanbul-lib-instrument"
 /** What is on the way from bytes to a reply: server, client, frames and envelopes, and of protobuf what reads and writes. */
 const watched = new RegExp(
   [
-    "/packages/coord/src/(?:CoordServer|CoordClient|internal/\\w+)\\.ts$",
+    "/packages/coord/src/(?:CoordServer|CoordClient|Timers|internal/\\w+)\\.ts$",
     "/packages/protocol/src/(?:Frame|Codec|Timestamp|Digest|OriginRef)\\.ts$",
     "/@bufbuild/protobuf/dist/esm/(?:from-binary|to-binary|proto-int64|wire/(?:binary-encoding|varint)|reflect/(?:reflect|unsafe))\\.js$"
   ].join("|")
