@@ -13,7 +13,7 @@ export const Census = Schema.Struct({
   connections: Schema.Int,
   /** Listeners to the ends of connections. */
   listeners: Schema.Int,
-  liveBytes: Schema.Number
+  liveBytes: Schema.Finite
 })
 export type Census = typeof Census.Type
 

@@ -26,15 +26,15 @@ export const Event = Schema.Union([
   Schema.TaggedStruct("Done", {}),
   Schema.TaggedStruct("Counted", { census: Census }),
   Schema.TaggedStruct("Weight", {
-    residentBytes: Schema.Number,
+    residentBytes: Schema.Finite,
     /** What is in use of it, by the heap and by buffers. */
-    liveBytes: Schema.Number
+    liveBytes: Schema.Finite
   }),
   Schema.TaggedStruct("Report", {
     /** Processor time of the process, since it started. */
-    cpuMillis: Schema.Number,
+    cpuMillis: Schema.Finite,
     /** The longest time in which no event was handled, since the last report. */
-    stallMillis: Schema.Number
+    stallMillis: Schema.Finite
   })
 ])
 export type Event = typeof Event.Type

@@ -378,14 +378,10 @@ describe("Codec", () => {
   const anyText = Schema.Literals(["", "sha256:é", "a\u0000b", "registry.example.com:5000", `sha256:${"a".repeat(64)}`])
   const anyFailureClass = PullIntent.fields.failureClass
   const anyVerdict = Schema.Union([
-    Schema.Struct({ _tag: Schema.Literal("Started"), startedAt: anyTimestamp }),
-    Schema.Struct({ _tag: Schema.Literal("AlreadyPulling"), startedAt: anyTimestamp }),
-    Schema.Struct({
-      _tag: Schema.Literal("RecentlyFailed"),
-      cooldownUntil: anyTimestamp,
-      failureClass: anyFailureClass
-    }),
-    Schema.Struct({ _tag: Schema.Literal("Unspecified") })
+    Schema.TaggedStruct("Started", { startedAt: anyTimestamp }),
+    Schema.TaggedStruct("AlreadyPulling", { startedAt: anyTimestamp }),
+    Schema.TaggedStruct("RecentlyFailed", { cooldownUntil: anyTimestamp, failureClass: anyFailureClass }),
+    Schema.TaggedStruct("Unspecified", {})
   ])
   const verdictOf = (fields: typeof anyVerdict.Type) => {
     switch (fields._tag) {
