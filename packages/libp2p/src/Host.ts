@@ -11,6 +11,7 @@ import { BlackHoleDatastore } from "datastore-core/black-hole"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { pipe } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -94,24 +95,22 @@ const create = (options: Options, identity: Identity["Service"]) => {
     connectionEncrypters: [noise()],
     streamMuxers: [
       () =>
-        deferNegotiation(
-          gatherFrames(
-            boundFrames(
-              yamux({
-                // Its pings would keep every connection from being idle.
-                enableKeepAlive: false,
-                maxInboundStreams: Limits.maxStreamsPerConnection,
-                maxOutboundStreams: Limits.maxStreamsPerConnection,
-                maxEarlyStreams: Limits.maxStreamsPerConnection,
-                streamOptions: {
-                  initialStreamWindowSize: Limits.windowBytes,
-                  maxStreamWindowSize: Limits.windowBytes,
-                  maxReadBufferLength: Limits.maxUnreadBytes
-                }
-              })(),
-              Limits.windowBytes
-            )
-          )
+        pipe(
+          yamux({
+            // Its pings would keep every connection from being idle.
+            enableKeepAlive: false,
+            maxInboundStreams: Limits.maxStreamsPerConnection,
+            maxOutboundStreams: Limits.maxStreamsPerConnection,
+            maxEarlyStreams: Limits.maxStreamsPerConnection,
+            streamOptions: {
+              initialStreamWindowSize: Limits.windowBytes,
+              maxStreamWindowSize: Limits.windowBytes,
+              maxReadBufferLength: Limits.maxUnreadBytes
+            }
+          })(),
+          (muxers) => boundFrames(muxers, Limits.windowBytes),
+          gatherFrames,
+          deferNegotiation
         )
     ],
     // A store of all peers ever met would grow without end, and give out addresses that are no longer theirs.

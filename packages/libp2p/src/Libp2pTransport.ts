@@ -19,17 +19,21 @@ import { Host } from "./Host.ts"
 import { makeDuplex } from "./internal/duplex.ts"
 import { deadConnectionMillis, maxStreamsPerConnection, patientMillis } from "./internal/limits.ts"
 import { makeLinger } from "./internal/lingering.ts"
-import { agree, EndedEarlyError } from "./internal/negotiation.ts"
+import { agree, EndedEarlyError, termsOf } from "./internal/negotiation.ts"
 
-const peerIds = new WeakMap<Connection, PeerId>()
-
-/** libp2p prints the ids of keys in the base58 form, which is ours, and computes it anew each time. */
-const remotePeerOf = (connection: Connection): PeerId => {
-  const known = peerIds.get(connection)
-  if (known !== undefined) return known
-  const peerId = connection.remotePeer.toString() as PeerId
-  peerIds.set(connection, peerId)
-  return peerId
+/**
+ * Tells whom connections lead to. libp2p prints the ids of keys in the base58
+ * form, which is ours, and computes it anew each time.
+ */
+const makeRemotePeerOf = () => {
+  const peerIds = new WeakMap<Connection, PeerId>()
+  return (connection: Connection): PeerId => {
+    const known = peerIds.get(connection)
+    if (known !== undefined) return known
+    const peerId = connection.remotePeer.toString() as PeerId
+    peerIds.set(connection, peerId)
+    return peerId
+  }
 }
 
 /** The addresses that can be this peer's, each with its id, so that nobody else is accepted there. */
@@ -63,8 +67,15 @@ interface Opened {
  */
 const makeOpener = (node: Libp2p) => {
   const connections = new Map<PeerId, Connection>()
+  const terms = new Map<string, Uint8Array>()
   /** Whose dials were given up in this turn of the event loop. */
   const givenUp = new Set<PeerId>()
+
+  const knownTermsOf = (protocol: string): Uint8Array => {
+    const known = terms.get(protocol) ?? termsOf(protocol)
+    terms.set(protocol, known)
+    return known
+  }
 
   const connect = async (peer: PeerAddress, signal: AbortSignal): Promise<Connection> => {
     // Such a dial would fail whoever joins it; it leaves the queue within the turn.
@@ -111,7 +122,7 @@ const makeOpener = (node: Libp2p) => {
           negotiateFully: false,
           maxOutboundStreams: maxStreamsPerConnection
         })
-        return { stream, connection, received: await agree(stream, protocol, first, signal) }
+        return { stream, connection, received: await agree(stream, knownTermsOf(protocol), first, signal) }
       } catch (cause) {
         const name = nameOf(cause)
         // No stream can be opened in it, yet js-libp2p would go on to use it.
@@ -156,6 +167,7 @@ const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope>
     })
   )
   const openStream = makeOpener(node)
+  const remotePeerOf = makeRemotePeerOf()
   /** Since when connections have left openings unanswered, in milliseconds. */
   const silentSince = new WeakMap<Connection, number>()
 

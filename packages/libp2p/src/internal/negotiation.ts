@@ -31,25 +31,17 @@ export const deferNegotiation = (muxers: StreamMuxerFactory): StreamMuxerFactory
 
 const line = (text: string) => [text.length + 1, ...Buffer.from(`${text}\n`)]
 
-const knownTerms = new Map<string, Uint8Array>()
-
 /** What each side says if both speak the protocol. Its id is ASCII, and shorter than 127 bytes. */
-const termsOf = (protocol: string): Uint8Array => {
-  const known = knownTerms.get(protocol)
-  if (known !== undefined) return known
-  const terms = Uint8Array.from([...line("/multistream/1.0.0"), ...line(protocol)])
-  knownTerms.set(protocol, terms)
-  return terms
-}
+export const termsOf = (protocol: string): Uint8Array =>
+  Uint8Array.from([...line("/multistream/1.0.0"), ...line(protocol)])
 
 /**
- * Names the protocol and sends the first bytes, then waits until the peer has
- * agreed. Gives what the peer has sent after that. The stream is aborted if it
- * comes to nothing.
+ * Sends the terms of the stream's protocol and its first bytes, then waits until
+ * the peer has agreed. Gives what the peer has sent after that. The stream is
+ * aborted if it comes to nothing.
  */
-export const agree = (stream: Stream, protocol: string, first: Uint8Array, signal: AbortSignal): Promise<Uint8Array> =>
+export const agree = (stream: Stream, terms: Uint8Array, first: Uint8Array, signal: AbortSignal): Promise<Uint8Array> =>
   new Promise<Uint8Array>((resolve, reject) => {
-    const terms = termsOf(protocol)
     let agreed = 0
     const stop = () => {
       stream.removeEventListener("message", hear)
@@ -70,7 +62,7 @@ export const agree = (stream: Stream, protocol: string, first: Uint8Array, signa
       let offset = 0
       for (; offset < bytes.length && agreed < terms.length; offset++, agreed++) {
         if (bytes[offset] !== terms[agreed]) {
-          return fail(new UnsupportedProtocolError(`the peer does not agree to ${protocol}`))
+          return fail(new UnsupportedProtocolError(`the peer does not agree to ${stream.protocol}`))
         }
       }
       if (agreed < terms.length) return
