@@ -50,17 +50,17 @@ export const connect = (figures: Figures, rounds: number) =>
       yield* leave(clients, server)
     })
 
-    for (const worker of [bare, ours]) {
+    const subjects = Object.entries({ bare, ours })
+    for (const [, worker] of subjects) {
       yield* Load.run(worker, 1, peers)
       yield* leave(clients, server)
     }
     for (let round = 0; round < rounds; round++) {
-      const [first, second] = round % 2 === 0 ? ["bare", "ours"] : ["ours", "bare"]
-      for (const name of [first, second]) yield* measure(`connect, ${name}`, name === "bare" ? bare : ours, 1, inTurn)
+      const inOrder = round % 2 === 0 ? subjects : subjects.toReversed()
+      for (const [name, worker] of inOrder) yield* measure(`connect, ${name}`, worker, 1, inTurn)
     }
     figures.quotient("connect / bare connect, time", "connect, ours x1 p50", "connect, bare x1 p50", { atMost: 1.1 })
     // A peer that is refused or runs out of time ends the benchmark.
-    yield* measure("connect, bare", bare, peers, peers)
-    yield* measure("connect, ours", ours, peers, peers)
+    for (const [name, worker] of subjects) yield* measure(`connect, ${name}`, worker, peers, peers)
     figures.note("peers at once that were answered", "of 1,000", peers)
   })

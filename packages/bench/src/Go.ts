@@ -12,7 +12,8 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { Figures } from "./Figures.ts"
 import * as Load from "./Load.ts"
-import { serverId, startClient } from "./Node.ts"
+import { type Client, serverId, startClient } from "./Node.ts"
+import * as Requests from "./Requests.ts"
 
 const folder = fileURLToPath(new URL("../../interop/go", import.meta.url))
 const program = fileURLToPath(new URL("../../interop/dist/go-peer", import.meta.url))
@@ -48,25 +49,21 @@ export const go = Effect.fnUntraced(function* (figures: Figures, rounds: number)
   if (!(yield* build)) return yield* Console.error("go is not installed: its server is not measured")
   const address = yield* spawnGo
   const clients = yield* Effect.forEach(Array.from({ length: 4 }), () => startClient(address))
+  const clientAt = (index: number) => clients[index % clients.length] as Client
   const digest = digestOf("layer")
-  const ask = (index: number) =>
-    (clients[index % clients.length] as (typeof clients)[number]).coord.pullIntentQuery(serverId, digest)
-  yield* Load.run(Load.asking(ask), 64, Load.warmUp)
+  const ask = (index: number) => clientAt(index).coord.pullIntentQuery(serverId, digest)
+  const intent = Load.asking(ask)
+  yield* Load.run(intent, 64, Load.warmUp)
+  yield* Requests.compareAll(figures, { "intent to Go": intent }, rounds)
+  const server = peerIdFromString(address.peerId)
+  const anew = Load.asking((index) =>
+    Effect.andThen(
+      Effect.promise(() => clientAt(index).host.node.hangUp(server)),
+      ask(index)
+    )
+  )
   for (let round = 0; round < rounds; round++) {
-    for (const concurrency of Load.concurrencies) {
-      const { p50, rate } = yield* Load.run(Load.asking(ask), concurrency, Load.countAt(concurrency))
-      figures.note(`intent to Go x${concurrency}`, "a second", rate)
-      figures.note(`intent to Go x${concurrency} p50`, "ms", p50)
-    }
-    const anew = (index: number) =>
-      Effect.andThen(
-        Effect.promise(() => {
-          const client = clients[index % clients.length] as (typeof clients)[number]
-          return client.host.node.hangUp(peerIdFromString(address.peerId))
-        }),
-        ask(index)
-      )
-    const { p50 } = yield* Load.run(Load.asking(anew), 1, 50)
+    const { p50 } = yield* Load.run(anew, 1, 50)
     figures.note("connect to Go p50", "ms", p50)
   }
 })

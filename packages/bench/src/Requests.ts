@@ -49,7 +49,7 @@ const prepare = Effect.fnUntraced(function* (options?: { readonly members?: numb
 })
 
 /** How clients ask a server, each in its turn. */
-export const settingOf = Effect.fnUntraced(function* (
+const settingOf = Effect.fnUntraced(function* (
   server: ServerProcess.ServerProcess,
   clients: ReadonlyArray<Client>
 ): Effect.fn.Return<Setting> {
@@ -71,7 +71,7 @@ export const settingOf = Effect.fnUntraced(function* (
 })
 
 /** Runs subjects in turn, each round in another order, and notes their rates and times. */
-export const compare = Effect.fnUntraced(function* (
+const compare = Effect.fnUntraced(function* (
   figures: Figures,
   subjects: Readonly<Record<string, Load.Worker>>,
   options: { readonly concurrency: number; readonly count: number; readonly rounds: number }
@@ -86,23 +86,26 @@ export const compare = Effect.fnUntraced(function* (
   }
 })
 
+/** Compares subjects at every concurrency. */
+export const compareAll = (figures: Figures, subjects: Readonly<Record<string, Load.Worker>>, rounds: number) =>
+  Effect.forEach(
+    Load.concurrencies,
+    (concurrency) => compare(figures, subjects, { concurrency, count: Load.countAt(concurrency), rounds }),
+    { discard: true }
+  )
+
 /** The limit by itself. */
 export const echo = (figures: Figures, rounds: number) =>
   Effect.gen(function* () {
     const { echo } = yield* prepare()
-    for (const concurrency of Load.concurrencies) {
-      yield* compare(figures, { "echo alone": echo }, { concurrency, count: Load.countAt(concurrency), rounds })
-    }
+    yield* compareAll(figures, { "echo alone": echo }, rounds)
   })
 
 /** What one query costs beside an echo, for one caller and for many. */
 export const intent = (figures: Figures, rounds: number) =>
   Effect.gen(function* () {
     const { echo, intent } = yield* prepare()
-    const subjects = { echo, intent: intent() }
-    for (const concurrency of Load.concurrencies) {
-      yield* compare(figures, subjects, { concurrency, count: Load.countAt(concurrency), rounds })
-    }
+    yield* compareAll(figures, { echo, intent: intent() }, rounds)
     figures.quotient("intent / echo, rate at 64", "intent x64", "echo x64", { atLeast: 0.9 })
     figures.quotient("intent / echo, p50 at 1", "intent x1 p50", "echo x1 p50", { atMost: 1.1 })
   })
