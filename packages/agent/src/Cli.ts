@@ -1,6 +1,8 @@
 /**
  * The command line of `gantry`.
  */
+
+import { architecture } from "@gantry/node/ImagePull"
 import { RegistryClient } from "@gantry/oci"
 import { isRegistry, isRepository, type Registry } from "@gantry/protocol"
 import { Argument, CliError, Command, Flag } from "effect/cli"
@@ -18,7 +20,6 @@ import * as ImagePacker from "./demo/ImagePacker.ts"
 import type { ExternalImage } from "./demo/Origin.ts"
 import * as Report from "./demo/Report.ts"
 import * as Screen from "./demo/Screen.ts"
-import { architecture } from "./ImagePull.ts"
 
 /** A demo run whose report tells of problems. They have been shown. */
 export class DemoFailed extends Schema.TaggedError<DemoFailed>("@gantry/agent/DemoFailed")("DemoFailed", {

@@ -1,10 +1,11 @@
 /**
  * Which digests this node is pulling now.
  */
-import { type ContentKind, type Digest, Timestamp } from "@gantry/protocol"
+import { type ContentKind, type Digest, type PullProgress, Timestamp } from "@gantry/protocol"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -17,12 +18,16 @@ export interface InflightEntry {
   /** In bytes, where it is known. */
   readonly expectedSize: Option.Option<number>
   readonly startedAt: Timestamp
+  /** How far it is. */
+  readonly progress: PullProgress
 }
 
 /** The entry, and whether this claim made it. */
 export interface Claim {
   readonly owned: boolean
   readonly entry: InflightEntry
+  /** Tells how far the pull is. Nothing comes of it unless the claim is owned and held. */
+  readonly report: (progress: PullProgress) => void
 }
 
 /** The pulls that run, in memory only: after a restart peers see them as gone, which is right (parts, Inflight). */
@@ -52,11 +57,20 @@ const make: Effect.Effect<Inflight["Service"], never, Metrics> = Effect.gen(func
   const claim = Effect.fnUntraced(function* (digest: Digest, kind: ContentKind, expectedSize: Option.Option<number>) {
     const now = yield* Clock.currentTimeNanos
     const running = entries.get(digest)
-    if (running !== undefined) return { owned: false, entry: running }
-    const entry: InflightEntry = { digest, kind, expectedSize, startedAt: Timestamp.make(now) }
+    if (running !== undefined) return { owned: false, entry: running, report: constVoid }
+    const progress: PullProgress = { receivedBytes: 0, totalBytes: expectedSize }
+    let entry: InflightEntry = { digest, kind, expectedSize, startedAt: Timestamp.make(now), progress }
     entries.set(digest, entry)
     yield* report
-    return { owned: true, entry }
+    return {
+      owned: true,
+      entry,
+      report: (progress: PullProgress) => {
+        if (entries.get(digest) !== entry) return
+        entry = { ...entry, progress }
+        entries.set(digest, entry)
+      }
+    }
   })
 
   const release = (claim: Claim) =>

@@ -11,7 +11,7 @@ import { describeCause } from "./describeCause.ts"
 import type { FailureClass } from "./FailureClass.ts"
 import * as Wire from "./internal/gen/gantry/coord/v1/coord_pb.ts"
 import { AlreadyPulling, RecentlyFailed, Started, Unspecified, type Verdict } from "./PleasePull.ts"
-import { PullIntent } from "./PullIntent.ts"
+import { PullIntent, type PullProgress } from "./PullIntent.ts"
 import { Timestamp } from "./Timestamp.ts"
 
 /**
@@ -83,6 +83,25 @@ const timestampToWire = (timestamp: Timestamp) => {
 const optionalTimestamp = <Field extends string>(field: Field, timestamp: Option.Option<Timestamp>) =>
   Option.isNone(timestamp) ? {} : { [field]: timestampToWire(timestamp.value) }
 
+/** More than a double holds exactly is no size of a blob. */
+const bytesFromWire = (wire: bigint): number => Number(wire > maxSafeBytes ? maxSafeBytes : wire)
+const maxSafeBytes = BigInt(Number.MAX_SAFE_INTEGER)
+
+const progressFromWire = (wire: Wire.PullIntentResponse): Option.Option<PullProgress> =>
+  Option.map(Option.fromUndefinedOr(wire.receivedBytes), (received) => ({
+    receivedBytes: bytesFromWire(received),
+    totalBytes: Option.map(Option.fromUndefinedOr(wire.totalBytes), bytesFromWire)
+  }))
+
+const progressToWire = (progress: Option.Option<PullProgress>) =>
+  Option.match(progress, {
+    onNone: () => ({}),
+    onSome: ({ receivedBytes, totalBytes }) => ({
+      receivedBytes: BigInt(receivedBytes),
+      ...(Option.isSome(totalBytes) ? { totalBytes: BigInt(totalBytes.value) } : {})
+    })
+  })
+
 const verdictFromWire = (result: Wire.PleasePullResponse_Result): Verdict => {
   switch (result.outcome) {
     case Wire.PleasePullResponse_Result_Outcome.STARTED:
@@ -145,6 +164,7 @@ const envelopeOf = (message: Message): Wire.Envelope => {
             recentlyFailed: intent.recentlyFailed,
             failureClass: failureClassToWire[intent.failureClass],
             ...optionalTimestamp("startedAt", intent.startedAt),
+            ...progressToWire(intent.progress),
             ...optionalTimestamp("cooldownUntil", intent.cooldownUntil)
           }
         }
@@ -185,6 +205,7 @@ const messageOf = ({ msg }: Wire.Envelope): Message => {
           hasCached: msg.value.hasCached,
           inFlight: msg.value.inFlight,
           startedAt: timestampFromWire(msg.value.startedAt),
+          progress: progressFromWire(msg.value),
           hrwRank: msg.value.hrwRank,
           recentlyFailed: msg.value.recentlyFailed,
           cooldownUntil: timestampFromWire(msg.value.cooldownUntil),

@@ -2,13 +2,13 @@
  * The nodes of a demo run.
  */
 import { MembersView } from "@gantry/coord"
+import type { Image } from "@gantry/node/ImagePull"
 import type { Digest, NodeId } from "@gantry/protocol"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { ChildProcessSpawner } from "effect/process"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import type { Image } from "../ImagePull.ts"
 import * as Ledger from "./Ledger.ts"
 import type { Command, Start } from "./NodeMessage.ts"
 import * as NodeProcess from "./NodeProcess.ts"

@@ -3,6 +3,7 @@
  * a registry, and a report says how often it left there.
  */
 import { availableParallelism } from "node:os"
+import type { Image } from "@gantry/node/ImagePull"
 import { type Digest, NodeId } from "@gantry/protocol"
 import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
@@ -12,7 +13,6 @@ import * as FiberHandle from "effect/FiberHandle"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
-import type { Image } from "../ImagePull.ts"
 import * as Cluster from "./Cluster.ts"
 import type { LayerSource } from "./ImagePacker.ts"
 import type { Start } from "./NodeMessage.ts"

@@ -2,9 +2,10 @@
  * What the demo and its node processes say to each other: one JSON document
  * per line, over the process's standard input and output.
  */
+
+import { Image } from "@gantry/node/ImagePull"
 import { Digest, Member, NodeId } from "@gantry/protocol"
 import * as Schema from "effect/Schema"
-import { Image } from "../ImagePull.ts"
 
 /** How a node is to be run. */
 export const Start = Schema.TaggedStruct("Start", {

@@ -2,6 +2,7 @@
  * Where a demo run's image comes from.
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import { architecture, type Image } from "@gantry/node/ImagePull"
 import { Credentials, RegistryClient } from "@gantry/oci"
 import { type Digest, type NodeId, type Registry, Repository } from "@gantry/protocol"
 import type * as Config from "effect/Config"
@@ -15,7 +16,6 @@ import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
 import type * as Scope from "effect/Scope"
-import { architecture, type Image } from "../ImagePull.ts"
 import * as ImagePacker from "./ImagePacker.ts"
 import * as OriginRegistry from "./OriginRegistry.ts"
 import { formatBytes, type Pull, totalSize } from "./Report.ts"

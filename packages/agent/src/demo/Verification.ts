@@ -2,6 +2,7 @@
  * What a node's disk really holds, whatever the node says.
  */
 import { createHash } from "node:crypto"
+import * as ImagePull from "@gantry/node/ImagePull"
 import { type Digest, digestHex } from "@gantry/protocol"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -9,7 +10,6 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as ImagePull from "../ImagePull.ts"
 import { type ExpectedBlob, shortDigest } from "./Report.ts"
 
 /** The image in one layout, as far as it is there. */

@@ -89,6 +89,7 @@ export const makeAnswers = Effect.gen(function* () {
       hasCached: cached,
       inFlight: Option.isSome(running),
       startedAt: Option.map(running, (entry) => entry.startedAt),
+      progress: Option.map(running, (entry) => entry.progress),
       hrwRank: yield* rank(digest, view),
       recentlyFailed: Option.isSome(failure),
       cooldownUntil: Option.map(failure, (entry) => entry.cooldownUntil),

@@ -187,7 +187,12 @@ export const coordServerSuite = (name: string, network: Layer.Layer<Peers>) => {
           let cached = false
           const { from, inflight, to } = yield* pairUp({ has: () => Effect.sync(() => cached) })
           const { entry } = yield* inflight.start(wanted, "layer", Option.none())
-          const running = new PullIntent({ ...nothing, inFlight: true, startedAt: Option.some(entry.startedAt) })
+          const running = new PullIntent({
+            ...nothing,
+            inFlight: true,
+            startedAt: Option.some(entry.startedAt),
+            progress: Option.some({ receivedBytes: 0, totalBytes: Option.none() })
+          })
           assert.deepStrictEqual(
             yield* ask(from, to, query),
             Option.some({ _tag: "PullIntentResponse", intent: running })

@@ -1,5 +1,5 @@
 /**
- * The program `gantry`, for whoever wants to run a node in a program of their own.
+ * A whole node, for whoever wants to run one in a program of their own.
  */
 export * as ImagePull from "./ImagePull.ts"
 export * as Node from "./Node.ts"

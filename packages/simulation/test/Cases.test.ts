@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { OriginRef, Repository } from "@gantry/protocol"
 import * as Effect from "effect/Effect"
-import * as Plan from "../src/simulation/Plan.ts"
-import * as Simulation from "../src/simulation/Simulation.ts"
+import * as Plan from "../src/Plan.ts"
+import * as Simulation from "../src/Simulation.ts"
 
 const details = ({ violations }: Simulation.Result) =>
   violations.map(({ detail, invariant }) => `${invariant}: ${detail}`)

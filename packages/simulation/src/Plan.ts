@@ -3,9 +3,9 @@
  * that goes wrong meanwhile.
  */
 import { type ContentKind, type Digest, OriginRef, Repository } from "@gantry/protocol"
+import * as Fixtures from "@gantry/testkit/Fixtures"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
-import * as Fixtures from "../Fixtures.ts"
 
 /** How the origin answers one request for a reference. */
 export type OriginAnswer =

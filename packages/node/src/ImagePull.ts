@@ -23,7 +23,7 @@ export const Image = Schema.Struct({
 export type Image = typeof Image.Type
 
 /** `Manifest`: a manifest that arrived cannot be used. `Gone`: what arrived is in the store no more. */
-export class ImagePullError extends Schema.TaggedError<ImagePullError>("@gantry/agent/ImagePullError")(
+export class ImagePullError extends Schema.TaggedError<ImagePullError>("@gantry/node/ImagePullError")(
   "ImagePullError",
   { reason: Schema.Literals(["Manifest", "Gone"]), ref: OriginRef, detail: Schema.String }
 ) {

@@ -80,7 +80,7 @@ export interface World {
 }
 
 /** The request that a claim is made for. */
-const Requested = Context.Reference<PullRequest | undefined>("@gantry/testkit/simulation/Requested", {
+const Requested = Context.Reference<PullRequest | undefined>("@gantry/simulation/Requested", {
   defaultValue: () => undefined
 })
 

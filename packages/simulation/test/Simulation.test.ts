@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Plan from "../src/simulation/Plan.ts"
-import * as Simulation from "../src/simulation/Simulation.ts"
-import * as Timeline from "../src/simulation/Timeline.ts"
+import * as Plan from "../src/Plan.ts"
+import * as Simulation from "../src/Simulation.ts"
+import * as Timeline from "../src/Timeline.ts"
 
 /** Runs one seed. */
 const runSeed = (seed: number, nodes: number): Effect.Effect<Simulation.Result> =>

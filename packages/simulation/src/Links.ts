@@ -4,13 +4,13 @@
  */
 import { type DuplexStream, StreamTransport } from "@gantry/coord/StreamTransport"
 import { decodeMessage, makeFrameReader, type PeerId, protocolId } from "@gantry/protocol"
+import type { MemoryNetwork } from "@gantry/testkit/MemoryNetwork"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
-import type { MemoryNetwork } from "../MemoryNetwork.ts"
 import type { Ledger } from "./Ledger.ts"
 
 export interface Links {

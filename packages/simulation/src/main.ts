@@ -19,7 +19,7 @@ import * as Summary from "./Summary.ts"
 import * as Timeline from "./Timeline.ts"
 
 /** Seeds in which something happened that must not; the report is out already. */
-class Violated extends Schema.TaggedError<Violated>("@gantry/testkit/simulation/Violated")("Violated", {
+class Violated extends Schema.TaggedError<Violated>("@gantry/simulation/Violated")("Violated", {
   seeds: Schema.Array(Schema.Int)
 }) {
   override readonly [Runtime.errorReported] = false
