@@ -9,7 +9,7 @@ import { type DuplexStream, OpenError, StreamTransport } from "@gantry/coord/Str
 import { encodeFrame, encodeMessage } from "@gantry/protocol"
 import * as Fixtures from "@gantry/testkit/Fixtures"
 import * as RecordingMetrics from "@gantry/testkit/RecordingMetrics"
-import * as VirtualTime from "@gantry/testkit/simulation/VirtualTime"
+import * as VirtualTime from "@gantry/testkit/VirtualTime"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"

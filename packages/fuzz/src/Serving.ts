@@ -13,7 +13,7 @@ import { type DuplexStream, StreamTransport } from "@gantry/coord/StreamTranspor
 import { encodeFrame, encodeMessage } from "@gantry/protocol"
 import * as Fixtures from "@gantry/testkit/Fixtures"
 import * as RecordingMetrics from "@gantry/testkit/RecordingMetrics"
-import * as VirtualTime from "@gantry/testkit/simulation/VirtualTime"
+import * as VirtualTime from "@gantry/testkit/VirtualTime"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

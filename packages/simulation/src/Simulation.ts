@@ -7,6 +7,7 @@ import * as MembersView from "@gantry/coord/MembersView"
 import { type Member, type PeerId, Rendezvous } from "@gantry/protocol"
 import * as Fixtures from "@gantry/testkit/Fixtures"
 import * as MemoryNetwork from "@gantry/testkit/MemoryNetwork"
+import * as VirtualTime from "@gantry/testkit/VirtualTime"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -20,7 +21,6 @@ import type * as Plan from "./Plan.ts"
 import * as SimulatedNode from "./SimulatedNode.ts"
 import { SimulatedOrigin } from "./SimulatedOrigin.ts"
 import type { Event } from "./Timeline.ts"
-import * as VirtualTime from "./VirtualTime.ts"
 
 /** What came of a seed. */
 export interface Result {
