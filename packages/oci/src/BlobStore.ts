@@ -56,6 +56,10 @@ export interface BlobWriter {
   /** How many bytes have been appended. */
   readonly offset: Effect.Effect<number>
   readonly append: (chunk: Uint8Array) => Effect.Effect<void, BlobWriteError>
+  /** Tells how many bytes there will be, once it is known. */
+  readonly announce: (size: number) => Effect.Effect<void>
+  /** Reads back what has been appended, from a byte on, into the memory given; tells how many bytes that were. */
+  readonly read: (position: number, into: Uint8Array) => Effect.Effect<number, BlobWriteError>
   /** Drops what was appended and begins again. */
   readonly restart: Effect.Effect<void, BlobWriteError>
   /**
@@ -63,6 +67,16 @@ export interface BlobWriter {
    * atomically. After wrong bytes one may restart; after anything else the writer is done.
    */
   readonly commit: Effect.Effect<void, BlobWriteError>
+}
+
+/** What is known about a blob that is to be written. */
+export interface WriterOptions {
+  /** More bytes are refused. */
+  readonly maxSize?: number | undefined
+  /** How many bytes there will be, where it is known. */
+  readonly size?: number | undefined
+  /** Who sends the bytes: the registry itself, or by default a peer. */
+  readonly source?: "origin" | "peer" | undefined
 }
 
 /** A descriptor of the OCI image specification. */
@@ -88,11 +102,8 @@ export class BlobStore extends Context.Service<
     ) => Effect.Effect<Option.Option<Blob>, Store.StoreError, Scope.Scope>
     /** Hashes the stored bytes again, all of them: false if they are absent or something else. */
     readonly verify: (digest: Digest) => Effect.Effect<boolean, Store.StoreError>
-    /** Begins a blob. More than `maxSize` bytes are refused. */
-    readonly writer: (
-      digest: Digest,
-      options?: { readonly maxSize?: number | undefined }
-    ) => Effect.Effect<BlobWriter, BlobWriteError, Scope.Scope>
+    /** Begins a blob. */
+    readonly writer: (digest: Digest, options?: WriterOptions) => Effect.Effect<BlobWriter, BlobWriteError, Scope.Scope>
     /** Lists an image in `index.json` under a reference name, in place of the one that had the name. */
     readonly tag: (name: string, descriptor: Descriptor) => Effect.Effect<void, Store.StoreError>
   }
@@ -106,6 +117,7 @@ export const digestOf = (bytes: Uint8Array): Digest =>
 export interface BlobSink {
   /** Puts the chunk at the offset; what an earlier failure left from there on is overwritten. */
   readonly write: (chunk: Uint8Array, offset: number) => Effect.Effect<void, BlobWriteError>
+  readonly read: (position: number, into: Uint8Array) => Effect.Effect<number, BlobWriteError>
   readonly clear: Effect.Effect<void, BlobWriteError>
   /** Makes the bytes, `size` of them, visible under their digest. */
   readonly publish: (size: number) => Effect.Effect<void, BlobWriteError>
@@ -147,6 +159,12 @@ export const makeWriter = (digest: Digest, maxSize = Number.POSITIVE_INFINITY, s
 
   return {
     offset: Effect.sync(() => offset),
+    announce: () => Effect.void,
+    read: (position, into) =>
+      Effect.suspend(() => {
+        const length = Math.min(into.length, offset - position)
+        return length <= 0 ? Effect.succeed(0) : Effect.uninterruptible(sink.read(position, into.subarray(0, length)))
+      }),
     append: (chunk) => unlessSealed(Effect.suspend(() => append(chunk))),
     restart: unlessSealed(restart),
     commit: unlessSealed(commit)
@@ -180,11 +198,12 @@ export const layerMemory = (blobs: Iterable<Uint8Array> = []): Layer.Layer<BlobS
         return Option.some<Blob>({ size: bytes.length, stream: Stream.succeed(part), runForEach: (use) => use(part) })
       })
 
-      const writer = (digest: Digest, options?: { readonly maxSize?: number | undefined }) =>
+      const writer = (digest: Digest, options?: WriterOptions) =>
         Effect.sync(() => {
           const chunks: Array<Uint8Array> = []
           return makeWriter(digest, options?.maxSize, {
             write: (chunk) => Effect.sync(() => void chunks.push(Buffer.from(chunk))),
+            read: (position, into) => Effect.sync(() => Buffer.concat(chunks).copy(into, 0, position)),
             clear: Effect.sync(() => void chunks.splice(0)),
             publish: () => Effect.sync(() => void held.set(digest, Buffer.concat(chunks)))
           })

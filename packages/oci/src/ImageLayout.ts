@@ -25,7 +25,8 @@ import {
   type ByteRange,
   type Descriptor,
   layerStore,
-  makeWriter
+  makeWriter,
+  type WriterOptions
 } from "./BlobStore.ts"
 
 /**
@@ -316,7 +317,7 @@ const make = Effect.fnUntraced(function* ({ directory }: Options) {
   const renaming = yield* Semaphore.make(1)
 
   const writer = Effect.fnUntraced(
-    function* (digest: Digest, options?: { readonly maxSize?: number | undefined }) {
+    function* (digest: Digest, options?: WriterOptions) {
       const { file, path } = yield* temporaryFile
       const publish = Effect.fnUntraced(
         function* (size: number) {
@@ -336,6 +337,11 @@ const make = Effect.fnUntraced(function* ({ directory }: Options) {
           Effect.andThen(file.seek(BigInt(offset), "start"), file.writeAll(chunk)).pipe(
             Effect.mapError(writeError(digest))
           ),
+        read: (position, into) =>
+          Effect.mapBoth(file.read(into, { position: BigInt(position) }), {
+            onSuccess: Number,
+            onFailure: writeError(digest)
+          }),
         clear: Effect.mapError(file.truncate(0), writeError(digest)),
         publish
       })

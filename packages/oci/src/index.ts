@@ -4,6 +4,7 @@
 export * as BlobEndpoint from "./BlobEndpoint.ts"
 export * as BlobStore from "./BlobStore.ts"
 export * as Credentials from "./Credentials.ts"
+export * as Fills from "./Fills.ts"
 export * as ImageLayout from "./ImageLayout.ts"
 export * as Manifest from "./Manifest.ts"
 export * as OriginPump from "./OriginPump.ts"

@@ -47,6 +47,7 @@ export const layer = (
         const chunks: Array<Uint8Array> = []
         return makeWriter(digest, options?.maxSize, {
           write: (chunk) => slowly(Effect.sync(() => void chunks.push(chunk.slice()))),
+          read: (position, into) => Effect.sync(() => Buffer.concat(chunks).copy(into, 0, position)),
           clear: Effect.sync(() => void chunks.splice(0)),
           publish: () =>
             slowly(
