@@ -17,10 +17,11 @@ import { BlobStore, type BlobWriteError, type BlobWriter, type WriterOptions } f
 export type Source = "origin" | "peer"
 
 /**
- * A fill that ended without the blob, or began again with other bytes than those
- * that were read of it. Another fill, or the store, may have the rest.
+ * `Ended`: without the blob; another fill, or the store, may have the rest.
+ * `Restarted`: it begins again, and those bytes that were read of it may be wrong.
  */
 export class FillError extends Schema.TaggedError<FillError>("@gantry/oci/FillError")("FillError", {
+  reason: Schema.Literals(["Ended", "Restarted"]),
   digest: Digest,
   /** Up to which byte it was read. */
   offset: Schema.Int
@@ -54,8 +55,8 @@ export class Fills extends Context.Service<
   {
     /** The fill of a digest that has the most to offer: one from the origin before one from a peer. */
     readonly lookup: (digest: Digest) => Effect.Effect<Option.Option<Fill>>
-    /** Waits for the next fill of a digest to begin, if none is under way. */
-    readonly begun: (digest: Digest) => Effect.Effect<Fill>
+    /** The first fill of a digest from such a source: one that is under way, or the next that begins. */
+    readonly begun: (digest: Digest, source: Source) => Effect.Effect<Fill>
   }
 >()("@gantry/oci/Fills") {}
 
@@ -103,7 +104,8 @@ const readable = ({ length, size, state }: Growth): number => {
 }
 
 const makeFill = (digest: Digest, growth: Growth, writer: BlobWriter, store: BlobStore["Service"]): Fill => {
-  const fail = (offset: number) => Effect.fail(new FillError({ digest, offset }))
+  const fail = (offset: number) =>
+    Effect.fail(new FillError({ reason: growth.state === "ended" ? "Ended" : "Restarted", digest, offset }))
 
   /** Waits until the byte at the position may be read; `beginning` is that of the bytes read before, if there were any. */
   const arrives = (position: number, beginning: number | undefined) => {
@@ -129,7 +131,7 @@ const makeFill = (digest: Digest, growth: Growth, writer: BlobWriter, store: Blo
     use: (piece: Uint8Array) => Effect.Effect<void, E, R>
   ) {
     const blob = yield* store.open(digest, { offset, length })
-    if (Option.isNone(blob)) return yield* fail(offset)
+    if (Option.isNone(blob)) return yield* new FillError({ reason: "Ended", digest, offset })
     return yield* blob.value.runForEach(use)
   }, Effect.scoped)
 
@@ -171,11 +173,16 @@ const make = Effect.gen(function* () {
     return Option.map(Option.fromUndefinedOr(best), ([, fill]) => fill)
   }
 
-  const begun = (digest: Digest) =>
+  const begun = (digest: Digest, source: Source) =>
     Effect.callback<Fill>((resume) => {
-      const known = lookup(digest)
-      if (Option.isSome(known)) return resume(Effect.succeed(known.value))
-      const take = (fill: Fill) => resume(Effect.succeed(fill))
+      for (const fill of growing.get(digest)?.values() ?? []) {
+        if (fill.source === source) return resume(Effect.succeed(fill))
+      }
+      const take = (fill: Fill) => {
+        if (fill.source !== source) return
+        takers.delete(take)
+        resume(Effect.succeed(fill))
+      }
       const takers = expected.get(digest) ?? new Set()
       expected.set(digest, takers.add(take))
       return Effect.sync(() => {
@@ -188,8 +195,8 @@ const make = Effect.gen(function* () {
     const fills = growing.get(digest) ?? new Map()
     growing.set(digest, fills.set(growth, fill))
     const takers = expected.get(digest)
-    expected.delete(digest)
-    for (const take of takers ?? []) take(fill)
+    for (const take of [...(takers ?? [])]) take(fill)
+    if (takers?.size === 0) expected.delete(digest)
   }
 
   const leave = (digest: Digest, growth: Growth) => {
