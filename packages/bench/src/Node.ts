@@ -47,8 +47,7 @@ export const layerServer = (view: SubscriptionRef.SubscriptionRef<MembersView>) 
       Inflight.layer,
       layerPump,
       Layer.succeed(Store.Store, { has: () => Effect.succeed(false) }),
-      Members.layerRef(serverId, view),
-      CoordConfig.layer()
+      Members.layerRef(serverId, view)
     ]),
     Layer.provideMerge(NegativeCache.layer()),
     Layer.provide(Metrics.layer)

@@ -204,11 +204,11 @@ export const make = Effect.fnUntraced(function* (options: ClusterOptions) {
         Layer.succeed(Transfer, { fetch: (request) => deliver(nodeId, request) })
       ]),
       Layer.provideMerge(Inflight.layer),
-      Layer.provide(NegativeCache.layer()),
+      Layer.provide(Layer.orDie(NegativeCache.layer())),
       Layer.provide([
         Layer.succeed(StreamTransport, transport),
         Layer.succeed(Store, { has: (digest) => Effect.sync(() => held.has(digest)) }),
-        CoordConfig.layer(options.config),
+        Layer.orDie(CoordConfig.layer(options.config)),
         Members.layerStatic(nodeId, members),
         Metrics.layerNoop
       ]),

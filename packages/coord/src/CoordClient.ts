@@ -102,8 +102,8 @@ const withTimeout = <A, R>(
     orElse: () => new CoordClientError({ reason: "TimedOut", target, phase: phase() })
   })
 
-const make: Effect.Effect<CoordClient["Service"], never, CoordConfig | Metrics | PeerResolver | StreamTransport> =
-  Effect.gen(function* () {
+const make: Effect.Effect<CoordClient["Service"], never, Metrics | PeerResolver | StreamTransport> = Effect.gen(
+  function* () {
     const config = yield* CoordConfig
     const metrics = yield* Metrics
     const resolver = yield* PeerResolver
@@ -194,7 +194,8 @@ const make: Effect.Effect<CoordClient["Service"], never, CoordConfig | Metrics |
           taught.set(nodeId, peerId)
         })
     })
-  })
+  }
+)
 
 const replyReason = (cause: FrameError | MalformedEnvelope | StreamError): CoordClientReason => {
   switch (cause._tag) {
@@ -229,5 +230,7 @@ const matchOutcomes = (digests: ReadonlyArray<Digest>, results: ReadonlyArray<Pl
 }
 
 /** Calls peers over the transport (protocol, section 7). */
-export const layer: Layer.Layer<CoordClient, never, CoordConfig | Metrics | PeerResolver | StreamTransport> =
-  Layer.effect(CoordClient, make)
+export const layer: Layer.Layer<CoordClient, never, Metrics | PeerResolver | StreamTransport> = Layer.effect(
+  CoordClient,
+  make
+)

@@ -80,7 +80,7 @@ const badRequest = (detail: string) => Effect.fail(Dropped.StreamError({ reason:
 const make: Effect.Effect<
   CoordServer["Service"],
   never,
-  CoordConfig | Inflight | Members | Metrics | NegativeCache | Pump | Scope.Scope | Store | StreamTransport
+  Inflight | Members | Metrics | NegativeCache | Pump | Scope.Scope | Store | StreamTransport
 > = Effect.gen(function* () {
   const config = yield* CoordConfig
   const members = yield* Members
@@ -253,5 +253,5 @@ const make: Effect.Effect<
 export const layer: Layer.Layer<
   CoordServer,
   never,
-  CoordConfig | Inflight | Members | Metrics | NegativeCache | Pump | Store | StreamTransport
+  Inflight | Members | Metrics | NegativeCache | Pump | Store | StreamTransport
 > = Layer.effect(CoordServer, make)

@@ -60,6 +60,8 @@ export class Metrics extends Context.Service<
     readonly originPullSuccess: (kind: ContentKind) => Effect.Effect<void>
     /** A pull from the origin failed. */
     readonly originPullFailure: (kind: ContentKind, failure: FailureClass) => Effect.Effect<void>
+    /** A pull failed by this node's own fault; counted as a failure of unspecified class too. */
+    readonly nodeFault: (fault: "store" | "access") => Effect.Effect<void>
   }
 >()("@gantry/coord/Metrics") {}
 
@@ -81,7 +83,8 @@ export const layerNoop: Layer.Layer<Metrics> = Layer.succeed(Metrics, {
   negativeCacheEnter: () => Effect.void,
   originPull: () => Effect.void,
   originPullSuccess: () => Effect.void,
-  originPullFailure: () => Effect.void
+  originPullFailure: () => Effect.void,
+  nodeFault: () => Effect.void
 })
 
 const counter = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
@@ -124,6 +127,11 @@ const originPull = counter("p2p_origin_pull_total", "Pulls from the origin begun
 const originPullSuccess = counter("p2p_origin_pull_success_total", "Pulls from the origin stored.")
 const originPullFailure = counter("p2p_origin_pull_failure_total", "Pulls from the origin failed.")
 
+const nodeFault = counter(
+  "gantry_coord_node_fault_total",
+  "Pulls from the origin that failed by this node's own fault."
+)
+
 const increment = (metric: Metric.Counter<number>) => Metric.update(metric, 1)
 const incrementWith = (metric: Metric.Counter<number>, attributes: Record<string, string>) =>
   Metric.update(Metric.withAttributes(metric, attributes), 1)
@@ -146,5 +154,6 @@ export const layer: Layer.Layer<Metrics> = Layer.succeed(Metrics, {
   negativeCacheEnter: (failure) => incrementWith(negativeCacheEnter, { class: failure }),
   originPull: (kind) => incrementWith(originPull, { kind }),
   originPullSuccess: (kind) => incrementWith(originPullSuccess, { kind }),
-  originPullFailure: (kind, failure) => incrementWith(originPullFailure, { kind, class: failure })
+  originPullFailure: (kind, failure) => incrementWith(originPullFailure, { kind, class: failure }),
+  nodeFault: (fault) => incrementWith(nodeFault, { fault })
 })

@@ -19,7 +19,8 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { Metrics } from "./Metrics.ts"
 import * as MonotonicClock from "./MonotonicClock.ts"
-import { positiveDuration, positiveInteger, positiveNumber } from "./Settings.ts"
+import type { SettingError } from "./SettingError.ts"
+import * as Settings from "./Settings.ts"
 
 /** A cooldown that runs. */
 export interface NegativeEntry {
@@ -62,7 +63,7 @@ export const layerNone: Layer.Layer<NegativeCache> = Layer.succeed(NegativeCache
   size: Effect.succeed(0)
 })
 
-/** Settings of the cooldown; a value that is not positive is ignored. */
+/** Settings of the cooldown; one that is not positive is ignored. */
 export interface Options {
   /** The cooldown after the first failure; 10 seconds. */
   readonly initial?: Duration.Input | undefined
@@ -93,10 +94,12 @@ const sweepInterval = Duration.minutes(1)
 
 const make = Effect.fnUntraced(function* (options: Options = {}) {
   const metrics = yield* Metrics
-  const initial = Duration.toMillis(positiveDuration(options.initial, Duration.seconds(10)))
-  const multiplier = positiveNumber(options.multiplier, 3)
-  const cap = Duration.toMillis(positiveDuration(options.cap, Duration.minutes(10)))
-  const capacity = positiveInteger(options.capacity, 100_000)
+  const { cap, capacity, initial, multiplier } = yield* Settings.read(options, (settings) => ({
+    initial: Duration.toMillis(settings.duration("initial", "10 seconds")),
+    multiplier: settings.number("multiplier", 3),
+    cap: Duration.toMillis(settings.duration("cap", "10 minutes")),
+    capacity: settings.integer("capacity", 100_000)
+  }))
 
   /** By reference, the longest unchanged first. */
   const remembered = new Map<string, Remembered>()
@@ -194,5 +197,5 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
 })
 
 /** Remembers failures with growing cooldowns, within a bound. */
-export const layer = (options?: Options): Layer.Layer<NegativeCache, never, Metrics> =>
+export const layer = (options?: Options): Layer.Layer<NegativeCache, SettingError, Metrics> =>
   Layer.effect(NegativeCache, make(options))

@@ -1,34 +1,34 @@
 /**
  * Starts pulls from the origin.
  */
-import { ContentKind, type FailureClass, OriginRef, type Timestamp } from "@gantry/protocol"
+import { type FailureClass, type OriginRef, Timestamp } from "@gantry/protocol"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import { FetchError, OriginFailure } from "./FetchError.ts"
+import { type Claim, Inflight } from "./Inflight.ts"
+import * as NodeFaults from "./internal/nodeFaults.ts"
+import * as RunningPulls from "./internal/runningPull.ts"
+import { Metrics } from "./Metrics.ts"
+import { NegativeCache } from "./NegativeCache.ts"
+import { make as makePullLog, PullLog, PullOutcome, type PullRecord } from "./PullLog.ts"
+import type { PullRequest } from "./PullRequest.ts"
+import type { SettingError } from "./SettingError.ts"
+import * as Settings from "./Settings.ts"
+import { Store } from "./Store.ts"
 
-/**
- * Why a pull from the origin is asked for, for the record (parts, asking for a
- * digest). `please_pull`: a peer asked. `designated`: this node ranks best.
- * `takeover`: a better rank is stale, declined or out of reach. `fallback`: the
- * ranks are exhausted. `hedge`: a better rank takes long over a small blob, and
- * is not given up.
- */
-export class PullReason extends Schema.Class<PullReason>("@gantry/coord/PullReason")({
-  rule: Schema.Literals(["please_pull", "designated", "takeover", "hedge", "fallback"]),
-  /** Peer id of the asking peer, or our own node id. */
-  requester: Schema.String,
-  /** Our own rank for the digest among all members; -1 if we are not one. */
-  rank: Schema.Int
-}) {}
-
-/** One digest to pull. */
-export class PullRequest extends Schema.Class<PullRequest>("@gantry/coord/PullRequest")({
-  ref: OriginRef,
-  kind: ContentKind,
-  reason: PullReason
-}) {}
+export type { RunningPull } from "./internal/runningPull.ts"
+export { PullReason, PullRequest } from "./PullRequest.ts"
 
 /** What a pump did about one digest (protocol, section 4). */
 export type PumpResult = Data.TaggedEnum<{
@@ -59,3 +59,197 @@ export class Pump extends Context.Service<
 export const layerNone: Layer.Layer<Pump> = Layer.succeed(Pump, {
   pull: () => Effect.succeed(PumpResult.NoPump())
 })
+
+/** How a node pulls from its origins. A number or duration that is not positive is ignored. */
+export interface Options<R> {
+  /**
+   * Brings one digest from its origin into the store, and succeeds once it is
+   * there. What it needs of services the layer asks for; its scope ends with the
+   * pull. It may fail with anything: a `FetchError` says whether the registry
+   * refused or this node cannot; all else, a defect too, counts as transient.
+   */
+  readonly fetch: (request: PullRequest, pull: RunningPulls.RunningPull) => Effect.Effect<unknown, unknown, R>
+  /** The registries that may be pulled from, as references name them; any, if not given. */
+  readonly registries?: ReadonlyArray<string> | undefined
+  /** Pulls at once; one more is declined; 16. */
+  readonly maxConcurrentPulls?: number | undefined
+  /** How long the store may take to say what it has; 100 milliseconds. */
+  readonly storeTimeout?: Duration.Input | undefined
+  /**
+   * How long a pull may go without a new byte, attempts and pauses together; 30
+   * seconds. Requesters lose patience after 40.
+   */
+  readonly stallTimeout?: Duration.Input | undefined
+  /** How many attempts in a row may bring nothing new; 5. */
+  readonly maxAttempts?: number | undefined
+  /** How long running pulls may go on when the pump's scope closes; 10 seconds. */
+  readonly shutdownGrace?: Duration.Input | undefined
+}
+
+const make = Effect.fnUntraced(function* <R>(options: Options<R>) {
+  const store = yield* Store
+  const inflight = yield* Inflight
+  const negative = yield* NegativeCache
+  const metrics = yield* Metrics
+  const settings = yield* Settings.read(options, (settings) => ({
+    maxConcurrentPulls: settings.integer("maxConcurrentPulls", 16),
+    storeTimeout: settings.duration("storeTimeout", "100 millis"),
+    stallTimeout: settings.duration("stallTimeout", "30 seconds"),
+    maxAttempts: settings.integer("maxAttempts", 5),
+    shutdownGrace: settings.duration("shutdownGrace", "10 seconds")
+  }))
+  const registries = options.registries && new Set(options.registries.map((name) => name.toLowerCase()))
+
+  const { append, log } = yield* makePullLog
+  const running = yield* FiberSet.make<void>()
+  const runInBackground = yield* FiberSet.runtime(running)<Exclude<R, Scope.Scope>>()
+  const slots = yield* Semaphore.make(settings.maxConcurrentPulls)
+  const turn = yield* Semaphore.make(1)
+  const faults = NodeFaults.make()
+  let isOpen = true
+
+  yield* Effect.addFinalizer(() =>
+    turn
+      .withPermit(Effect.sync(() => (isOpen = false)))
+      .pipe(Effect.andThen(FiberSet.awaitEmpty(running)), Effect.timeoutOption(settings.shutdownGrace))
+  )
+
+  // The decision
+
+  const pull = Effect.fn("Pump.pull")(function* (request: PullRequest) {
+    if (yield* isStored(request.ref)) {
+      return PumpResult.AlreadyPulling({ startedAt: Timestamp.make(yield* Clock.currentTimeNanos) })
+    }
+    const failed = yield* negative.lookupRef(request.ref, request.kind)
+    if (Option.isSome(failed)) return PumpResult.RecentlyFailed(failed.value)
+    return yield* turn.withPermit(start(request))
+  })
+
+  /** What the store says; none if it cannot say, or not in time. */
+  const lookUp = Effect.fnUntraced(function* ({ digest }: OriginRef) {
+    // Opening a file cannot be interrupted on a disk that hangs: the answer is not waited for beyond its time.
+    const look = yield* Effect.forkDetach(store.has(digest), { startImmediately: true })
+    return yield* Fiber.join(look).pipe(
+      Effect.timeoutOption(settings.storeTimeout),
+      Effect.catch((error) => Effect.as(Effect.logWarning(error.message), Option.none<boolean>())),
+      Effect.ensuring(Effect.sync(() => look.interruptUnsafe()))
+    )
+  })
+  const isStored = (ref: OriginRef) => Effect.map(lookUp(ref), Option.contains(true))
+
+  /** Starts the pull if this node may. Claim and slot belong to the pull from then on. */
+  const start = Effect.fnUntraced(function* (request: PullRequest) {
+    const { digest, registry } = request.ref
+    const now = yield* inflight.lookup(digest)
+    if (Option.isSome(now)) return PumpResult.AlreadyPulling({ startedAt: now.value.startedAt })
+    // A registry that is not configured here, or out of reach, may be neither elsewhere: the next rank is asked.
+    const isRefused = registries !== undefined && !registries.has(registry.toLowerCase())
+    if (!isOpen || isRefused || (yield* faults.prevents(registry))) return PumpResult.Declined()
+    if (!(yield* slots.takeIfAvailable(1))) return PumpResult.Declined()
+
+    const held = yield* Scope.make()
+    const free = Scope.close(held, Exit.void)
+    yield* Scope.addFinalizer(held, slots.release(1))
+    const claim = yield* inflight.start(digest, request.kind, Option.none()).pipe(
+      Scope.provide(held),
+      Effect.onError(() => free)
+    )
+    const { startedAt } = claim.entry
+    if (!claim.owned) return yield* Effect.as(free, PumpResult.AlreadyPulling({ startedAt }))
+    runInBackground(
+      pullFromOrigin(request, claim).pipe(Effect.ignore, Effect.tapDefect(Effect.logError), Effect.ensuring(free))
+    )
+    return PumpResult.Started({ startedAt })
+  }, Effect.uninterruptible)
+
+  // The pull
+
+  const pullFromOrigin = Effect.fnUntraced(function* (request: PullRequest, { entry, report }: Claim) {
+    // Between the first look at the store and the claim another pull may have ended.
+    if (yield* isStored(request.ref)) return
+    yield* metrics.originPull(request.kind)
+    const { bytes, pull, supervise } = yield* RunningPulls.make(request.ref, settings, report)
+    const fetch = Effect.scoped(Effect.suspend(() => options.fetch(request, pull)))
+    const delivered = Effect.andThen(supervise(fetch), mustBeStored(request.ref))
+    yield* Effect.onExit(delivered, (exit) =>
+      Effect.flatMap(settle(request, exit), (outcome) =>
+        record({ ...request, startedAt: entry.startedAt, outcome, bytes: bytes() })
+      )
+    )
+  })
+
+  /** A fetch that keeps nothing would be asked for the same again, and the origin with it. */
+  const mustBeStored = (ref: OriginRef) =>
+    Effect.flatMap(lookUp(ref), (stored) =>
+      Option.contains(stored, false)
+        ? new FetchError({
+            reason: new OriginFailure({ failureClass: "transient" }),
+            detail: `the fetch of ${ref} ended, and the store does not have it`
+          })
+        : Effect.void
+    )
+
+  /** What comes of a pull for those who ask next. Only what the registry said is remembered against the reference. */
+  const settle = Effect.fnUntraced(function* ({ kind, ref }: PullRequest, exit: Exit.Exit<unknown, unknown>) {
+    if (Exit.isSuccess(exit)) {
+      yield* negative.recordSuccess(ref, kind)
+      yield* metrics.originPullSuccess(kind)
+      return PullOutcome.Stored()
+    }
+    if (Cause.hasInterruptsOnly(exit.cause) && !isOpen) {
+      yield* metrics.originPullFailure(kind, "unspecified")
+      return PullOutcome.Interrupted()
+    }
+    const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
+    const detail = error instanceof Error && error.message !== "" ? error.message : Cause.pretty(exit.cause)
+    const reason = error instanceof FetchError ? error.reason : undefined
+    if (reason?._tag === "StoreFault" || reason?._tag === "AccessFault") {
+      const fault = reason._tag === "StoreFault" ? "store" : "access"
+      yield* fault === "store" ? faults.store : faults.access(ref.registry)
+      yield* metrics.nodeFault(fault)
+      yield* metrics.originPullFailure(kind, "unspecified")
+      return PullOutcome.Unable({ fault, detail })
+    }
+    const failureClass = reason?.failureClass ?? "transient"
+    yield* negative.recordFailure(ref, kind, failureClass, reason?.retryAfter)
+    yield* metrics.originPullFailure(kind, failureClass)
+    return PullOutcome.Failed({ failureClass, detail })
+  })
+
+  const record = Effect.fnUntraced(function* (pull: PullRecord) {
+    yield* append(pull)
+    const { bytes, kind, outcome, reason, ref } = pull
+    const isFailure = outcome._tag === "Failed" || outcome._tag === "Unable"
+    yield* Effect.annotateLogs(
+      isFailure ? Effect.logWarning(outcome.detail) : Effect.logInfo(`${outcome._tag} ${ref} from the origin`),
+      {
+        ref: ref.toString(),
+        kind,
+        outcome: outcome._tag,
+        ...(outcome._tag === "Failed" ? { failureClass: outcome.failureClass } : {}),
+        ...(outcome._tag === "Unable" ? { fault: outcome.fault } : {}),
+        bytes,
+        rule: reason.rule,
+        requester: reason.requester,
+        rank: reason.rank
+      }
+    )
+  })
+
+  return Context.make(Pump, { pull }).pipe(Context.add(PullLog, log))
+})
+
+/**
+ * Pulls in the background, in the order of decision that parts (Pump) lays
+ * down: all that a pump is but for the way to the origin, which is its `fetch`.
+ *
+ * Who answers peers must look at the same claims, failures and counters:
+ * `Coord.layer` takes this layer as an option and sees to it.
+ *
+ * When its scope closes it declines what is new, lets running pulls finish for
+ * the grace period, and interrupts the rest.
+ */
+export const layerBackground = <R = never>(
+  options: Options<R>
+): Layer.Layer<Pump | PullLog, SettingError, Store | Inflight | NegativeCache | Metrics | Exclude<R, Scope.Scope>> =>
+  Layer.effectContext(make(options))

@@ -1,16 +1,20 @@
 /**
  * The coordination services of Gantry and the ports they need.
  */
+export * as Coord from "./Coord.ts"
 export * as CoordClient from "./CoordClient.ts"
 export * as CoordConfig from "./CoordConfig.ts"
 export * as CoordServer from "./CoordServer.ts"
+export * as FetchError from "./FetchError.ts"
 export * as Inflight from "./Inflight.ts"
 export * as Members from "./Members.ts"
 export * as MembersView from "./MembersView.ts"
 export * as Metrics from "./Metrics.ts"
 export * as NegativeCache from "./NegativeCache.ts"
 export * as PeerResolver from "./PeerResolver.ts"
+export * as PullLog from "./PullLog.ts"
 export * as Pump from "./Pump.ts"
+export * as SettingError from "./SettingError.ts"
 export * as Store from "./Store.ts"
 export * as StreamTransport from "./StreamTransport.ts"
 export * as Transfer from "./Transfer.ts"

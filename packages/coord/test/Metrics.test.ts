@@ -26,9 +26,13 @@ it.effect("counts under the names that dashboards for the Go agent expect", () =
     yield* metrics.originPull("manifest")
     yield* metrics.originPullSuccess("config")
     yield* metrics.originPullFailure("layer", "transient")
+    yield* metrics.nodeFault("store")
+    yield* metrics.nodeFault("access")
     const lines = (yield* PrometheusMetrics.format()).split("\n").filter((line) => line !== "" && !line.startsWith("#"))
     assert.deepStrictEqual(lines.sort(), [
       "gantry_coord_foreign_outcome_total 3",
+      'gantry_coord_node_fault_total{fault="access"} 1',
+      'gantry_coord_node_fault_total{fault="store"} 1',
       "gantry_coord_please_pull_malformed_digest_total 1",
       'gantry_coord_stream_error_reason_total{reason="deadline"} 1',
       'gantry_coord_stream_error_reason_total{reason="read"} 1',

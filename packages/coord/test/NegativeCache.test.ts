@@ -161,4 +161,14 @@ describe("NegativeCache", () => {
       assert.strictEqual(yield* cache.size, 0)
     }).pipe(provideCache())
   )
+
+  it.effect("is not built from a setting that cannot be read", () =>
+    Effect.gen(function* () {
+      for (const setting of ["initial", "multiplier", "cap", "capacity"]) {
+        const layer = NegativeCache.layer({ [setting]: "banana" } as NegativeCache.Options)
+        const error = yield* Effect.flip(Layer.build(Layer.provide(layer, Metrics.layerNoop)))
+        assert.strictEqual(error.setting, setting)
+      }
+    })
+  )
 })

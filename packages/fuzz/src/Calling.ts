@@ -25,11 +25,7 @@ import * as ScriptedStream from "./ScriptedStream.ts"
 import { check } from "./Violation.ts"
 
 /** A client by its layer: the real one, or a broken one in a test. */
-export type ClientLayer = Layer.Layer<
-  CoordClient.CoordClient,
-  never,
-  CoordConfig.CoordConfig | Metrics | PeerResolver | StreamTransport
->
+export type ClientLayer = Layer.Layer<CoordClient.CoordClient, never, Metrics | PeerResolver | StreamTransport>
 
 const target = Fixtures.nodeIdOf(1)
 const address = { peerId: Fixtures.peerIdOf(1), addresses: [] }
@@ -68,7 +64,6 @@ export const make = (layer: ClientLayer = CoordClient.layer) => {
   let stream: DuplexStream | undefined
 
   const ports = Layer.mergeAll(
-    CoordConfig.layer(),
     Layer.succeed(PeerResolver, { resolve: () => Effect.succeedSome(address) }),
     Layer.succeed(StreamTransport, {
       handle: () => Effect.void,

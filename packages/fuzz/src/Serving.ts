@@ -1,7 +1,6 @@
 /**
  * The server under fuzzing: the real one, on streams that come from inputs.
  */
-import type { CoordConfig } from "@gantry/coord/CoordConfig"
 import * as CoordServer from "@gantry/coord/CoordServer"
 import * as Inflight from "@gantry/coord/Inflight"
 import type { Members } from "@gantry/coord/Members"
@@ -27,7 +26,7 @@ import { check } from "./Violation.ts"
 import * as World from "./World.ts"
 
 /** What a server needs, and so what a broken one gets in a test. */
-type Ports = CoordConfig | Inflight.Inflight | Members | Metrics | NegativeCache | Pump | Store | StreamTransport
+type Ports = Inflight.Inflight | Members | Metrics | NegativeCache | Pump | Store | StreamTransport
 
 /** A server by its layer: registers its handler with the transport. */
 export type ServerLayer = Layer.Layer<never, never, Ports> | Layer.Layer<CoordServer.CoordServer, never, Ports>

@@ -5,14 +5,13 @@
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import { ColdStart } from "@gantry/coldstart"
 import {
-  CoordClient,
-  CoordConfig,
-  CoordServer,
-  Inflight,
+  Coord,
+  type CoordClient,
+  type CoordConfig,
+  type CoordServer,
   Members,
-  Metrics,
-  NegativeCache,
-  PeerResolver,
+  type PullLog,
+  type SettingError,
   type Store
 } from "@gantry/coord"
 import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
@@ -49,7 +48,7 @@ export type Node =
   | CoordClient.CoordClient
   | CoordServer.CoordServer
   | Host.Host
-  | OriginPump.PullLog
+  | PullLog.PullLog
 
 /** Why a node does not start. */
 export type NodeError =
@@ -58,6 +57,7 @@ export type NodeError =
   | Credentials.CredentialsError
   | Host.HostError
   | Identity.IdentityError
+  | SettingError.SettingError
 
 /** Runs a node; the scope ends it. */
 export const layer = (
@@ -74,19 +74,14 @@ export const layer = (
     Layer.provide(Identity.layer(options.identityFile))
   )
   const peers = Layer.mergeAll(BlobEndpoint.layer(options.endpoint), PeerTransfer.layer(options.transfer))
-  const origin = OriginPump.layer(options.pump).pipe(
+  const pump = OriginPump.layer(options.pump).pipe(
     Layer.provide(RegistryClient.layer(options.registries)),
     Layer.provide(credentials)
   )
-  const coordination = Layer.mergeAll(CoordServer.layer, CoordClient.layer).pipe(
-    Layer.provide([CoordConfig.layer(options.coord), PeerResolver.layerMembers])
-  )
   return ColdStart.layer(options.coldStart).pipe(
-    Layer.provideMerge(coordination),
-    Layer.provideMerge(origin),
+    Layer.provideMerge(Coord.layer({ pump, config: options.coord })),
     Layer.provideMerge(Layer.mergeAll(libp2p, peers)),
-    Layer.provide([Inflight.layer, NegativeCache.layer()]),
-    Layer.provide([Metrics.layer, NodeHttpClient.layerUndici])
+    Layer.provide(NodeHttpClient.layerUndici)
   )
 }
 

@@ -15,10 +15,12 @@ import * as Stream from "effect/Stream"
 
 /**
  * Why bytes were not taken. `WrongDigest`: they hash to something else.
- * `TooLarge`: more came than was announced. `Failed`: the disk refused.
+ * `TooLarge`: more came than was announced. `NoSpace`: the disk, or a quota of
+ * it, is full. `ReadOnly`: the store may not be written to. `Failed`: the disk
+ * refused otherwise.
  */
 export class BlobWriteError extends Schema.TaggedError<BlobWriteError>("@gantry/oci/BlobWriteError")("BlobWriteError", {
-  reason: Schema.Literals(["WrongDigest", "TooLarge", "Failed"]),
+  reason: Schema.Literals(["WrongDigest", "TooLarge", "NoSpace", "ReadOnly", "Failed"]),
   digest: Digest,
   detail: Schema.String
 }) {

@@ -5,7 +5,7 @@
 import * as MonotonicClock from "@gantry/coord/MonotonicClock"
 import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
 import { Transfer, type TransferAttempt, TransferError, type TransferRequest } from "@gantry/coord/Transfer"
-import { describeCause, isRegistry, type Member, type NodeId } from "@gantry/protocol"
+import { describeCause, isRegistry, type Member, maxBlobBytes, type NodeId } from "@gantry/protocol"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -30,7 +30,7 @@ export interface Options {
   readonly connectTimeout?: Duration.Input | undefined
   /** How long a holder may send nothing, or next to nothing; 30 seconds. */
   readonly stallTimeout?: Duration.Input | undefined
-  /** The most bytes of a blob whose size is not known, unless it is a manifest; 32 GiB. */
+  /** The most bytes of a blob whose size is not known, unless it is a manifest; 64 GiB. */
   readonly maxSize?: number | undefined
   /** How often the holders are gone through, as long as there is something to go on with; 5. */
   readonly rounds?: number | undefined
@@ -82,7 +82,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   const client = HttpClient.withScope(yield* HttpClient.HttpClient)
   const connectTimeout = positiveDuration(options.connectTimeout, "2 seconds")
   const stallTimeout = positiveDuration(options.stallTimeout, "30 seconds")
-  const maxSize = positiveInteger(options.maxSize, 32 * 1024 ** 3)
+  const maxSize = positiveInteger(options.maxSize, maxBlobBytes)
   const rounds = positiveInteger(options.rounds, 5)
   const pause = positiveDuration(options.pause, "1 second")
 

@@ -32,6 +32,8 @@ export const RegistryReason = Schema.Literals([
   "Refused",
   /** No name, no route, no connection, no TLS. */
   "Unreachable",
+  /** This node's own network: no route, no name server. */
+  "NoNetwork",
   /** No response, or no further byte, in time. */
   "TimedOut",
   /** The body ended before its end. */
@@ -49,6 +51,7 @@ const advice: Record<RegistryReason, string> = {
   RateLimited: "wait, or log in for a higher limit",
   Refused: "see what the registry reports about itself",
   Unreachable: "check its name, the network and the certificate",
+  NoNetwork: "check the routes and the name servers of this node",
   TimedOut: "check the network and the load of the registry",
   Truncated: "check the network",
   Malformed: "check that it is a registry, and whether it is configured for plain http",
@@ -85,7 +88,7 @@ export class RegistryError extends Schema.TaggedError<RegistryError>("@gantry/oc
       case "RateLimited":
         return "rate_limited"
       default:
-        return "transient"
+        return this.status === 503 && this.retryAfter !== undefined ? "rate_limited" : "transient"
     }
   }
 }

@@ -81,6 +81,33 @@ describe("ImageLayout", () => {
         assert.strictEqual((error as ImageLayout.ImageLayoutError).reason, "Unreachable")
       }).pipe(provideNode)
     )
+
+    it.effect("is refused at the start when its blobs are in another file system", () =>
+      Effect.gen(function* () {
+        const directory = yield* temporaryDirectory
+        const divided = layerFileSystem((real) => ({
+          rename: (from, to) =>
+            to.startsWith(`${directory}/blobs/`) ? Effect.fail(errno("EXDEV")) : real.rename(from, to)
+        }))
+        const error = yield* Effect.flip(inLayout(directory, divided)(has(digest)))
+        assert.strictEqual((error as ImageLayout.ImageLayoutError).reason, "Divided")
+        assert.include(error.message, `${directory}/blobs/sha256`)
+        assert.deepStrictEqual(yield* list(`${directory}/.gantry-tmp`), [])
+      }).pipe(provideNode)
+    )
+
+    it.effect.each(["EROFS", "EACCES", "EPERM"])("says %s when it may not be written to", (code) =>
+      Effect.gen(function* () {
+        const directory = yield* temporaryDirectory
+        const closed = layerFileSystem(() => ({
+          // As Node does it.
+          makeDirectory: (_path, options) => Effect.fail(errno(options?.recursive === true ? "ENOENT" : code))
+        }))
+        const error = yield* Effect.flip(inLayout(directory, closed)(has(digest)))
+        assert.strictEqual((error as ImageLayout.ImageLayoutError).reason, "ReadOnly")
+        assert.include(error.message, code)
+      }).pipe(provideNode)
+    )
   })
 
   describe("writing", () => {
@@ -142,37 +169,17 @@ describe("ImageLayout", () => {
           const committed = [1, 2].map((seed) => BlobStore.digestOf(bytesOf(seed, 300_000)))
           const names = yield* list(`${directory}/blobs/sha256`)
           assert.deepStrictEqual(names.sort(), committed.map(digestHex).sort())
-          assert.lengthOf(yield* list(`${directory}/.gantry-tmp`), 1)
+          const left = yield* list(`${directory}/.gantry-tmp`)
+          assert.lengthOf(left, 1)
           yield* Effect.gen(function* () {
             for (const digest of committed) assert.isTrue(yield* verify(digest))
             assert.isFalse(yield* has(third))
-            assert.deepStrictEqual(
-              (yield* list(`${directory}/.gantry-tmp`)).map((name) => Number.parseInt(name, 10)),
-              [process.pid]
-            )
+            const own = yield* list(`${directory}/.gantry-tmp`)
+            assert.lengthOf(own, 1)
+            assert.notDeepEqual(own, left)
           }).pipe(inLayout(directory))
         }).pipe(provideNode),
       60_000
-    )
-
-    it.effect("removes what dead processes left, and nothing of those that live", () =>
-      Effect.gen(function* () {
-        const fs = yield* FileSystem.FileSystem
-        const directory = yield* temporaryDirectory
-        const temporaries = `${directory}/.gantry-tmp`
-        const beforeThisProcess = `${process.pid}.1-earlier`
-        const parent = `${process.ppid}.1-other`
-        yield* inLayout(directory)(Effect.void)
-        for (const name of [beforeThisProcess, parent, "junk"]) yield* fs.makeDirectory(`${temporaries}/${name}`)
-        yield* Effect.gen(function* () {
-          const mine = (yield* list(temporaries)).filter((name) => name !== parent)
-          assert.lengthOf(mine, 1)
-          yield* inLayout(directory)(Effect.void)
-          assert.deepStrictEqual((yield* list(temporaries)).sort(), [...mine, parent].sort())
-          yield* putBlob(bytes)
-        }).pipe(inLayout(directory))
-        assert.deepStrictEqual(yield* list(temporaries), [parent])
-      }).pipe(provideNode)
     )
 
     it.effect("gives the disk back at a restart, and when a writer is given up", () =>
@@ -217,7 +224,7 @@ describe("ImageLayout", () => {
           const store = yield* BlobStore.BlobStore
           const writer = yield* store.writer(digest)
           const error = yield* Effect.flip(writer.append(bytes))
-          assert.strictEqual(error.reason, "Failed")
+          assert.strictEqual(error.reason, "NoSpace")
           assert.include(error.message, "ENOSPC")
           assert.strictEqual(yield* writer.offset, 0)
           full = false
@@ -229,6 +236,38 @@ describe("ImageLayout", () => {
           assert.isTrue(yield* store.verify(digest))
         }).pipe(Effect.scoped, inLayout(directory, filling))
         assert.deepStrictEqual(yield* list(`${directory}/.gantry-tmp`), [])
+      }).pipe(provideNode)
+    )
+
+    it.effect.each([
+      ["NoSpace", "ENOSPC"],
+      ["NoSpace", "EDQUOT"],
+      ["ReadOnly", "EROFS"],
+      ["ReadOnly", "EACCES"],
+      ["Failed", "EIO"]
+    ] as const)("tells %s by %s, whatever it was about to do", ([reason, code]) =>
+      Effect.gen(function* () {
+        const directory = yield* temporaryDirectory
+        let broken = ""
+        const breaking = layerFileSystem((real) => ({
+          open: (path, options) =>
+            broken === "open" && options?.flag === "wx"
+              ? Effect.fail(errno(code))
+              : Effect.map(real.open(path, options), (file) =>
+                  replaceIn(file, {
+                    writeAll: (chunk) => (broken === "write" ? Effect.fail(errno(code)) : file.writeAll(chunk)),
+                    sync: Effect.suspend(() => (broken === "sync" ? Effect.fail(errno(code)) : file.sync))
+                  })
+                ),
+          rename: (from, to) => (broken === "rename" ? Effect.fail(errno(code)) : real.rename(from, to))
+        }))
+        yield* Effect.gen(function* () {
+          for (broken of ["open", "write", "sync", "rename"]) {
+            const error = yield* Effect.flip(putBlob(bytes))
+            assert.deepStrictEqual([error.reason, broken], [reason, broken])
+            assert.include(error.message, code)
+          }
+        }).pipe(inLayout(directory, breaking))
       }).pipe(provideNode)
     )
 

@@ -1,6 +1,6 @@
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Inflight, Metrics, NegativeCache, Pump } from "@gantry/coord"
+import { Inflight, Metrics, NegativeCache, PullLog, Pump } from "@gantry/coord"
 import { Deferred, Effect, Exit, FileSystem, Layer, Queue, Redacted, Scope, Stream } from "effect"
 import * as BlobStore from "../src/BlobStore.ts"
 import * as Credentials from "../src/Credentials.ts"
@@ -48,8 +48,8 @@ const bench = Effect.fnUntraced(function* (
     ),
     scope
   )
-  const records = yield* Queue.unbounded<OriginPump.PullRecord>()
-  const { pulls } = yield* Effect.provide(OriginPump.PullLog, context)
+  const records = yield* Queue.unbounded<PullLog.PullRecord>()
+  const { pulls } = yield* Effect.provide(PullLog.PullLog, context)
   yield* Effect.forkScoped(
     Stream.runForEach(pulls, (record) => Queue.offer(records, record)),
     { startImmediately: true }
@@ -122,7 +122,7 @@ describe("a pull to disk", () => {
       })
       yield* pull
       const record = yield* next
-      assert.deepStrictEqual(record.outcome, OriginPump.PullOutcome.Stored())
+      assert.deepStrictEqual(record.outcome, PullLog.PullOutcome.Stored())
       assert.isTrue(Buffer.from(bytes).equals(yield* content))
       const [first, second] = origin.received
       assert.strictEqual(first?.headers.range, undefined)

@@ -423,7 +423,7 @@ describe("PeerTransfer", () => {
       const fs = yield* FileSystem.FileSystem
       const directory = yield* fs.makeTempDirectoryScoped({ prefix: "gantry-transfer-" })
       const files = Effect.map(fs.readDirectory(directory, { recursive: true }), (names) =>
-        names.filter((name) => /^\.gantry-tmp\/.*\/|^blobs\/sha256\//.test(name))
+        names.filter((name) => /^\.gantry-tmp\/.*\/(?!lock$)|^blobs\/sha256\//.test(name))
       )
       const closed = yield* Latch.make()
       const holder = yield* scriptedPeer("holder", (response) => {

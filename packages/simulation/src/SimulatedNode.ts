@@ -4,7 +4,6 @@
  */
 import * as ColdStart from "@gantry/coldstart/ColdStart"
 import * as CoordClient from "@gantry/coord/CoordClient"
-import * as CoordConfig from "@gantry/coord/CoordConfig"
 import * as CoordServer from "@gantry/coord/CoordServer"
 import * as Inflight from "@gantry/coord/Inflight"
 import * as Members from "@gantry/coord/Members"
@@ -261,7 +260,6 @@ export const start = Effect.fnUntraced(function* (world: World, machine: Machine
     Layer.provide([
       Layer.succeed(StreamTransport, transport),
       SimulatedDisk.layer(machine.disk, isAlive, (digest, bytes) => ledger.stored(machine.index, digest, bytes)),
-      CoordConfig.layer(),
       Layer.succeed(Members.Members, {
         self: machine.nodeId,
         view: Effect.sync(() => machine.view),
@@ -269,6 +267,7 @@ export const start = Effect.fnUntraced(function* (world: World, machine: Machine
       }),
       Metrics.layerNoop
     ]),
+    Layer.orDie,
     Layer.fresh
   )
   const context = yield* Scope.provide(Layer.build(layer), scope)

@@ -97,9 +97,16 @@ describe("a planned cluster", () => {
   it.effect("says so when a call fails or two nodes pull without an excuse", () =>
     Effect.gen(function* () {
       // Nothing excuses what really went wrong here: the plan keeps it to itself.
-      const full: Plan.PlannedFault = { _tag: "FullPump", node: 0, at: 0, until: 300_000 }
-      const hang = { ...blob, refs: blob.refs.map(({ ref }) => ({ ref, answers: [{ _tag: "Hang" as const }] })) }
-      const result = yield* Simulation.run(Plan.calm(4, [hang], { faults: [full], deadlineMillis: 60_000 }))
+      const apart: Plan.PlannedFault = {
+        _tag: "Partition",
+        group: [0, 1],
+        oneWay: false,
+        opens: "refused",
+        at: 0,
+        until: 300_000
+      }
+      const slow = Plan.blobOf("slow", { originMillis: 100_000 })
+      const result = yield* Simulation.run(Plan.calm(4, [slow], { faults: [apart], deadlineMillis: 60_000 }))
       const broken = new Set(result.violations.map(({ invariant }) => invariant))
       assert.include([...broken], "nothing fails without a reason")
       assert.include([...broken], "one live pull per view")

@@ -49,7 +49,8 @@ const make = Effect.sync(() => {
     negativeCacheEnter: (failure) => count("negativeCacheEnter", failure),
     originPull: (kind) => count("originPull", kind),
     originPullSuccess: (kind) => count("originPullSuccess", kind),
-    originPullFailure: (kind, failure) => count("originPullFailure", kind, failure)
+    originPullFailure: (kind, failure) => count("originPullFailure", kind, failure),
+    nodeFault: (fault) => count("nodeFault", fault)
   })
   const recording = RecordingMetrics.of({
     counts: Effect.sync(() => Object.fromEntries([...counts].filter(([, value]) => value !== 0)))

@@ -3,10 +3,10 @@
  * the process.
  */
 import { flushCompileCache } from "node:module"
-import { CoordClient, Members, MembersView } from "@gantry/coord"
+import { CoordClient, Members, MembersView, PullLog } from "@gantry/coord"
 import * as ImagePull from "@gantry/node/ImagePull"
 import * as Node from "@gantry/node/Node"
-import { BlobStore, ImageLayout, OriginPump } from "@gantry/oci"
+import { BlobStore, ImageLayout } from "@gantry/oci"
 import type { Digest, NodeId } from "@gantry/protocol"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -65,7 +65,7 @@ const serve = Effect.fnUntraced(
     const arrivals = Arrivals.make()
     const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)
     const services = yield* Layer.buildWithScope(nodeLayer(start, view, arrivals), scope)
-    const { pulls } = Context.get(services, OriginPump.PullLog)
+    const { pulls } = Context.get(services, PullLog.PullLog)
     const telling = yield* Effect.forkScoped(Stream.runForEach(pulls, tellPull(tell)), { startImmediately: true })
     yield* Effect.gen(function* () {
       yield* Effect.forkScoped(tellProgress(arrivals, tell, start.slowness))
@@ -164,7 +164,7 @@ const describe = (cause: Cause.Cause<Error>): string => {
 
 const tellPull =
   (tell: Tell) =>
-  ({ bytes, outcome, ref }: OriginPump.PullRecord) =>
+  ({ bytes, outcome, ref }: PullLog.PullRecord) =>
     tell({ _tag: "Pulled", digest: ref.digest, bytes, stored: outcome._tag === "Stored" })
 
 /** How often a node tells how far it is, if it got further; by the clock on the wall. */

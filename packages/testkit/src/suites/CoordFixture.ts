@@ -77,7 +77,7 @@ const layerServer = (peer: Peer, options: ServerOptions) =>
     Layer.provideMerge(Inflight.layer),
     Layer.provide([
       Layer.succeed(StreamTransport, peer.transport),
-      CoordConfig.layer(options.config),
+      Layer.orDie(CoordConfig.layer(options.config)),
       Layer.succeed(Store.Store, { has: options.has ?? (() => Effect.succeed(false)) }),
       options.pull === undefined ? Pump.layerNone : Layer.succeed(Pump.Pump, { pull: options.pull }),
       Layer.mock(NegativeCache.NegativeCache, {
@@ -131,7 +131,7 @@ export const startClient = Effect.fnUntraced(function* (options: {
     CoordClient.layer.pipe(
       Layer.provide([
         Layer.succeed(StreamTransport, peer.transport),
-        CoordConfig.layer(options.config),
+        Layer.orDie(CoordConfig.layer(options.config)),
         options.resolve === undefined
           ? PeerResolver.layerNone
           : Layer.succeed(PeerResolver.PeerResolver, { resolve: options.resolve })
