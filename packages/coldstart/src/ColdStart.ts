@@ -5,9 +5,9 @@ import type { CoordClient } from "@gantry/coord/CoordClient"
 import type { CoordServer } from "@gantry/coord/CoordServer"
 import type { Members } from "@gantry/coord/Members"
 import type { Metrics } from "@gantry/coord/Metrics"
+import * as MonotonicClock from "@gantry/coord/MonotonicClock"
 import { Store } from "@gantry/coord/Store"
 import type { Transfer } from "@gantry/coord/Transfer"
-import type { ContentKind, NodeId, OriginRef } from "@gantry/protocol"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,26 +17,19 @@ import * as Hash from "effect/Hash"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as RcMap from "effect/RcMap"
-import { ColdStartError } from "./ColdStartError.ts"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import type { BlobRequest, BlobSource } from "./BlobRequest.ts"
+import { ColdStartError, TimedOut } from "./ColdStartError.ts"
 import * as Cooldowns from "./internal/Cooldowns.ts"
 import * as Pursuit from "./internal/Pursuit.ts"
+import type { Setback } from "./internal/Setback.ts"
 import * as Settings from "./internal/settings.ts"
+import type { ObtainOptions, Options } from "./Options.ts"
 
-export { ColdStartError } from "./ColdStartError.ts"
-
-/** A digest that this node wants. */
-export interface Wanted {
-  readonly ref: OriginRef
-  readonly kind: ContentKind
-  /** In bytes, where a descriptor tells. */
-  readonly size: Option.Option<number>
-}
-
-/** Where the bytes came from: they were here, a peer handed them over, or this node pulled them from the origin. */
-export type Obtained =
-  | { readonly _tag: "Local" }
-  | { readonly _tag: "Peer"; readonly holder: NodeId; readonly bytes: number }
-  | { readonly _tag: "Origin" }
+export type { BlobRequest, BlobSource } from "./BlobRequest.ts"
+export * from "./ColdStartError.ts"
+export type { ObtainOptions, Options } from "./Options.ts"
 
 /** The requester's side of coordination (parts, asking for a digest). */
 export class ColdStart extends Context.Service<
@@ -45,43 +38,21 @@ export class ColdStart extends Context.Service<
     /**
      * Succeeds once the digest is verified and in this node's store; fails at the
      * latest when the deadline passes. Concurrent calls for one digest share the
-     * work, which stops when the last of them is interrupted.
+     * work, which stops when the last of them is interrupted. A failure that may
+     * pass is waited for if the call's patience reaches that far; otherwise the
+     * call fails at once, and the error says after what time it may succeed.
      */
-    readonly obtain: (wanted: Wanted) => Effect.Effect<Obtained, ColdStartError>
+    readonly obtain: (request: BlobRequest, options?: ObtainOptions) => Effect.Effect<BlobSource, ColdStartError>
   }
 >()("@gantry/coldstart/ColdStart") {}
-
-/** Settings of the requester; a value that is not positive is ignored. */
-export interface Options {
-  /** How many of the best-ranked candidates are asked; twice as many once none of them can be reached; 3. */
-  readonly ranks?: number | undefined
-  /** How many random candidates are asked for a copy besides, while the holders among the ranks are busy; 4. */
-  readonly strays?: number | undefined
-  /** How long a parallel round of queries waits for answers; 2 seconds. */
-  readonly roundTimeout?: Duration.Input | undefined
-  /** How long a round waits for the others once an answer has settled what comes next; 250 milliseconds. */
-  readonly roundGrace?: Duration.Input | undefined
-  /** How long one please_pull waits for its answer; 2 seconds. */
-  readonly pleasePullTimeout?: Duration.Input | undefined
-  /** How often to ask about a running pull of a manifest or a config; 200 milliseconds. */
-  readonly manifestPoll?: Duration.Input | undefined
-  /** How often to ask about a running pull of a layer; 1 second. */
-  readonly layerPoll?: Duration.Input | undefined
-  /** The longest delay before a direct pull, times the natural logarithm of the number of members; 3 seconds. */
-  readonly fallbackDelay?: Duration.Input | undefined
-  /** The longest time for which a passing failure fails further calls at once; 30 seconds. */
-  readonly cooldownCap?: Duration.Input | undefined
-  /** How long one call may take, whatever it waits for; 30 minutes. */
-  readonly deadline?: Duration.Input | undefined
-}
 
 /** What the calls for one digest share. Whoever comes first says how it is pursued. */
 class Flight implements Equal.Equal {
   readonly key: string
-  readonly wanted: Wanted
-  constructor(key: string, wanted: Wanted) {
+  readonly request: BlobRequest
+  constructor(key: string, request: BlobRequest) {
     this.key = key
-    this.wanted = wanted
+    this.request = request
   }
   [Equal.symbol](that: Equal.Equal): boolean {
     return that instanceof Flight && that.key === this.key
@@ -91,9 +62,13 @@ class Flight implements Equal.Equal {
   }
 }
 
-/** One call's view of the flight that it shares. */
-interface Seat {
-  journal: Pursuit.Journal
+/** One call. */
+interface Caller {
+  readonly request: BlobRequest
+  /** Until when it waits for failures to pass, in milliseconds of the monotonic clock. */
+  readonly patientUntil: number
+  /** What it is doing now. */
+  doing: () => string
 }
 
 const make = Effect.fnUntraced(function* (options?: Options) {
@@ -103,56 +78,73 @@ const make = Effect.fnUntraced(function* (options?: Options) {
   const pursue = yield* Pursuit.make(settings, cooldowns)
 
   const flights = yield* RcMap.make({
-    lookup: Effect.fnUntraced(function* ({ wanted }: Flight) {
-      const journal: Pursuit.Journal = { doing: "starting" }
-      return { journal, fiber: yield* Effect.forkScoped(pursue(wanted, journal)) }
+    lookup: Effect.fnUntraced(function* ({ request }: Flight) {
+      const progress: Pursuit.Progress = {
+        doing: "starting",
+        setback: yield* SubscriptionRef.make(Option.none<Setback>())
+      }
+      return { request, progress, fiber: yield* Effect.forkScoped(pursue(request, progress)) }
     })
   })
 
   /** A store that cannot say is not known to have it. */
-  const isHere = (wanted: Wanted) =>
-    store.has(wanted.ref.digest).pipe(
+  const isHere = ({ ref }: BlobRequest) =>
+    store.has(ref.digest).pipe(
       Effect.tapError((error) => Effect.logDebug(error.message)),
       Effect.orElseSucceed(() => false)
     )
 
+  /** Fails with a setback that lasts longer than the caller waits. */
+  const endure = Effect.fnUntraced(function* (setback: Option.Option<Setback>, patientUntil: number) {
+    if (Option.isNone(setback) || setback.value.retryAt <= patientUntil) return
+    return yield* setback.value.errorAt(yield* MonotonicClock.millis)
+  })
+
+  /** Waits for what is shared, as long as the caller's own patience lasts. */
+  const join = (key: string, caller: Caller) =>
+    Effect.gen(function* () {
+      const { fiber, progress, request } = yield* RcMap.get(flights, new Flight(key, caller.request))
+      caller.doing = () => progress.doing
+      // A setback of another reference is none of ours, and not to be waited for.
+      const patientUntil = Equal.equals(request.ref, caller.request.ref)
+        ? caller.patientUntil
+        : Number.NEGATIVE_INFINITY
+      const setbacks = SubscriptionRef.changes(progress.setback)
+      const impatience = Stream.runForEach(setbacks, (setback) => endure(setback, patientUntil))
+      return yield* Effect.raceFirst(Fiber.join(fiber), Effect.andThen(impatience, Effect.never))
+    }).pipe(Effect.scoped)
+
   /** A failure of another reference says nothing about ours, which is then pursued apart. */
-  const share = (wanted: Wanted, seat: Seat) => {
-    const board = (key: string) =>
-      RcMap.get(flights, new Flight(key, wanted)).pipe(
-        Effect.tap(({ journal }) => Effect.sync(() => (seat.journal = journal))),
-        Effect.flatMap(({ fiber }) => Fiber.join(fiber)),
-        Effect.scoped
-      )
+  const share = (caller: Caller) => {
+    const { ref } = caller.request
     return Effect.catchIf(
-      board(wanted.ref.digest),
-      (error) => !Equal.equals(error.ref, wanted.ref),
-      () => board(wanted.ref.toString())
+      join(ref.digest, caller),
+      (error) => !Equal.equals(error.ref, ref),
+      () => join(ref.toString(), caller)
     )
   }
 
-  const seek = Effect.fnUntraced(function* (wanted: Wanted, seat: Seat) {
-    if (yield* isHere(wanted)) return { _tag: "Local" } satisfies Obtained
-    const failure = yield* cooldowns.lookup(wanted.ref)
-    if (Option.isSome(failure)) return yield* failure.value
-    return yield* share(wanted, seat)
+  const seek = Effect.fnUntraced(function* (caller: Caller) {
+    if (yield* isHere(caller.request)) return { _tag: "Local" } satisfies BlobSource
+    yield* endure(yield* cooldowns.lookup(caller.request.ref), caller.patientUntil)
+    return yield* share(caller)
   })
 
-  const timedOut = ({ kind, ref }: Wanted, { journal }: Seat) =>
-    new ColdStartError({
-      reason: "TimedOut",
-      ref,
-      kind,
-      failureClass: "unspecified",
-      detail: `${Duration.format(settings.deadline)} passed, at last ${journal.doing}`
-    })
+  const timedOut = ({ doing, request: { kind, ref } }: Caller) =>
+    new ColdStartError({ ref, kind, reason: new TimedOut({ deadline: settings.deadline, doing: doing() }) })
 
-  const obtain = Effect.fn("ColdStart.obtain")(function* (wanted: Wanted) {
-    yield* Effect.annotateCurrentSpan({ ref: wanted.ref.toString(), kind: wanted.kind })
-    const seat: Seat = { journal: { doing: "asking our own store" } }
-    return yield* Effect.timeoutOrElse(seek(wanted, seat), {
+  const obtain = Effect.fn("ColdStart.obtain")(function* (request: BlobRequest, options: ObtainOptions = {}) {
+    yield* Effect.annotateCurrentSpan({ ref: request.ref.toString(), kind: request.kind })
+    // What ends after the deadline is waited for in vain.
+    const patience = Duration.min(Duration.fromInputUnsafe(options.patience ?? settings.patience), settings.deadline)
+    const caller: Caller = {
+      request,
+      patientUntil: (yield* MonotonicClock.millis) + Duration.toMillis(patience),
+      doing: () => "asking our own store"
+    }
+    return yield* Effect.timeoutOrElse(seek(caller), {
       duration: settings.deadline,
-      orElse: () => Effect.fail(timedOut(wanted, seat))
+      orElse: () => Effect.fail(timedOut(caller))
     })
   })
 

@@ -174,14 +174,53 @@ describe("a cluster", () => {
   )
 
   test(
-    "whose origin refuses pulls once, and everybody hears why",
+    "whose origin does not have it hears so from two nodes, and everybody hears why",
     Effect.gen(function* () {
       const cluster = yield* Cluster.make({ nodes: 8, failure: "not_found" })
-      const exits = yield* settle(yield* askAll(cluster), 15)
+      const exits = yield* settle(yield* askAll(cluster), 30)
       for (const exit of exits) {
         assert.isTrue(Exit.isFailure(exit) && String(exit.cause).includes("not_found"), String(exit))
       }
-      assert.strictEqual(cluster.pulls.length, 1)
+      assert.deepStrictEqual(
+        cluster.pulls.map(({ nodeId }) => nodeId),
+        cluster.ranked.slice(0, 2).map(({ nodeId }) => nodeId)
+      )
+      yield* assertClean(cluster)
+    })
+  )
+
+  for (const failure of ["auth", "transient"] as const) {
+    test(
+      `whose origin fails (${failure}) asks it three times, whoever asks for it`,
+      Effect.gen(function* () {
+        const cluster = yield* Cluster.make({ nodes: 8, failure })
+        const fibers = yield* Effect.forEach(cluster.ranked, (node) =>
+          Effect.forkChild(cluster.obtain(node, { patience: 0 }))
+        )
+        const exits = yield* settle(fibers, 40)
+        for (const exit of exits) {
+          assert.isTrue(Exit.isFailure(exit) && String(exit.cause).includes(failure), String(exit))
+        }
+        assert.deepStrictEqual(
+          cluster.pulls.map(({ nodeId }) => nodeId),
+          cluster.ranked.slice(0, 3).map(({ nodeId }) => nodeId)
+        )
+        yield* assertClean(cluster)
+      })
+    )
+  }
+
+  test(
+    "whose best node alone cannot pull it has it from the next one",
+    Effect.gen(function* () {
+      const cluster = yield* Cluster.make({ nodes: 8, failure: "auth", failing: [0] })
+      const exits = yield* settle(yield* askAll(cluster), 30)
+      assert.isTrue(exits.every(Exit.isSuccess))
+      assert.strictEqual(cluster.whole(), 8)
+      assert.deepStrictEqual(
+        cluster.pulls.map(({ nodeId }) => nodeId),
+        cluster.ranked.slice(0, 2).map(({ nodeId }) => nodeId)
+      )
       yield* assertClean(cluster)
     })
   )

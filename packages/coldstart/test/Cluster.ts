@@ -42,7 +42,7 @@ import * as ColdStart from "../src/ColdStart.ts"
 
 export const digest = Fixtures.digestOf("wanted")
 export const ref = new OriginRef({ registry: Fixtures.registry, repository: Fixtures.repository, digest })
-export const wanted: ColdStart.Wanted = { ref, kind: "layer", size: Option.none() }
+export const wanted: ColdStart.BlobRequest = { ref, kind: "layer", size: Option.none() }
 
 /** One pull from the origin. */
 export interface OriginPull {
@@ -58,6 +58,8 @@ export interface ClusterOptions {
   readonly transferTime?: Duration.Input
   /** How the origin fails. */
   readonly failure?: FailureClass
+  /** Ranks for which the origin fails; all of them. */
+  readonly failing?: ReadonlyArray<number>
   /** The zones of the ranks; none. */
   readonly zoneOf?: (rank: number) => string
   /** Ranks whose pumps decline everything. */
@@ -137,7 +139,8 @@ export const make = Effect.fnUntraced(function* (options: ClusterOptions) {
         const fromOrigin = Effect.fnUntraced(function* ({ kind, reason, ref }: PullRequest) {
           pulls.push({ nodeId, rule: reason.rule })
           yield* Effect.sleep(originTime)
-          if (options.failure === undefined) held.add(ref.digest)
+          const isSpared = options.failing?.includes(order.indexOf(nodeId)) === false
+          if (options.failure === undefined || isSpared) held.add(ref.digest)
           else yield* negative.recordFailure(ref, kind, options.failure)
         })
         return Pump.of({
@@ -233,7 +236,7 @@ export const make = Effect.fnUntraced(function* (options: ClusterOptions) {
   return {
     /** The nodes, best rank first. */
     ranked,
-    obtain: (node: Node) => node.coldStart.obtain(wanted),
+    obtain: (node: Node, options?: ColdStart.ObtainOptions) => node.coldStart.obtain(wanted, options),
     /** The pulls from the origin so far. */
     pulls,
     transfers: () => transfers,

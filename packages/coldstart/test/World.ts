@@ -26,6 +26,7 @@ import {
   PleasePullOutcome,
   type PleasePullRequest,
   PullIntent,
+  type PullProgress,
   Rendezvous,
   Started,
   type Timestamp,
@@ -47,7 +48,7 @@ import * as ColdStart from "../src/ColdStart.ts"
 export const digest = digestOf("wanted")
 export const ref = new OriginRef({ registry, repository, digest })
 
-export const wanted = (kind: ContentKind = "layer", size?: number): ColdStart.Wanted => ({
+export const wanted = (kind: ContentKind = "layer", size?: number): ColdStart.BlobRequest => ({
   ref,
   kind,
   size: Option.fromUndefinedOr(size)
@@ -55,21 +56,30 @@ export const wanted = (kind: ContentKind = "layer", size?: number): ColdStart.Wa
 
 type Reason = CoordClientError["reason"]
 
+/** How a call fails. `silence`: no answer comes, and the client loses patience. `hang`: it does not even do that. */
+export type Failure =
+  | Reason
+  | "silence"
+  | "hang"
+  | { readonly reason: Reason; readonly phase: CoordClientError["phase"] }
+
 /** What a peer is, and what it does about the digest; a test changes it as it likes. */
 export interface Peer {
   readonly nodeId: NodeId
   cached: boolean
   /** When its pull began, by its own clock. */
   pulling: Timestamp | undefined
+  /** How far it says that it is; nothing, as Go does. */
+  told: PullProgress | undefined
   failed: FailureClass | undefined
   /** The rank that it takes itself for. */
   rank: number
-  /** How calls to it fail. `"silence"`: no answer ever comes. */
-  down: Reason | "silence" | undefined
+  /** How calls to it fail. */
+  down: Failure | undefined
   /** So many queries are not answered before it does. */
   muffled: number
   /** Answers to please_pull, one each, the last one for all that follow; without any it starts a pull. */
-  answers: Array<Verdict | Reason | "silence" | "lost">
+  answers: Array<Verdict | Failure | "lost">
   /** What Transfer finds there; without it, it delivers what it has. */
   holds: TransferAttempt["problem"] | undefined
 }
@@ -88,6 +98,13 @@ export interface WorldOptions {
   /** The zones of the ranks; none. */
   readonly zoneOf?: (rank: number) => string | undefined
   readonly settings?: ColdStart.Options
+}
+
+/** Where calls fail for a reason that does not come from the peer's reply. */
+const phases: { readonly [Key in Reason]?: CoordClientError["phase"] } = {
+  CannotResolve: "resolve",
+  Unreachable: "dial",
+  UnsupportedProtocol: "dial"
 }
 
 const membersFor = (count: number): ReadonlyArray<Member> => {
@@ -114,6 +131,7 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
       nodeId: member.nodeId,
       cached: false,
       pulling: undefined,
+      told: undefined,
       failed: undefined,
       rank,
       down: undefined,
@@ -127,6 +145,7 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
     nodeId: self,
     cached: false,
     pulling: undefined,
+    told: undefined,
     failed: undefined,
     rank: -1,
     down: undefined,
@@ -146,22 +165,19 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
       deeds.push(deed(at))
     })
 
-  const failing = (target: NodeId, reason: Reason | "silence") =>
-    reason === "silence"
-      ? Effect.never
-      : Effect.fail(
-          new CoordClientError({
-            reason,
-            target,
-            phase: reason === "Unreachable" || reason === "UnsupportedProtocol" ? "dial" : "reply"
-          })
-        )
+  const failing = (target: NodeId, failure: Failure): Effect.Effect<never, CoordClientError> => {
+    if (failure === "hang") return Effect.never
+    if (failure === "silence") return Effect.delay(failing(target, "TimedOut"), "2 seconds")
+    if (typeof failure === "object") return Effect.fail(new CoordClientError({ ...failure, target }))
+    return Effect.fail(new CoordClientError({ reason: failure, target, phase: phases[failure] ?? "reply" }))
+  }
 
   const intentOf = (peer: Peer) =>
     new PullIntent({
       hasCached: peer.cached,
       inFlight: peer.pulling !== undefined,
       startedAt: Option.fromUndefinedOr(peer.pulling),
+      progress: peer.pulling === undefined ? Option.none() : Option.fromUndefinedOr(peer.told),
       hrwRank: peer.rank,
       recentlyFailed: peer.failed !== undefined,
       cooldownUntil: peer.failed === undefined ? Option.none() : Option.some(timestampFromMillis(3_600_000)),
@@ -178,8 +194,8 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
   const answerOf = Effect.fnUntraced(function* (peer: Peer) {
     const answer = peer.answers.length > 1 ? peer.answers.shift() : peer.answers[0]
     if (answer === undefined) return yield* begin(peer)
-    if (answer === "lost") return yield* Effect.andThen(begin(peer), Effect.never)
-    if (typeof answer === "string") return yield* failing(peer.nodeId, answer)
+    if (answer === "lost") return yield* Effect.andThen(begin(peer), failing(peer.nodeId, "silence"))
+    if (typeof answer === "string" || "reason" in answer) return yield* failing(peer.nodeId, answer)
     if (answer._tag === "Started" || answer._tag === "AlreadyPulling") {
       peer.pulling = Option.getOrUndefined(answer.startedAt)
     }
@@ -257,7 +273,8 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
     /** The peer of a rank. */
     rank: (rank: number): Peer => peers[rank] ?? outside,
     peers,
-    obtain: (what: ColdStart.Wanted = wanted()) => quietly(coldStart.obtain(what)),
+    obtain: (what: ColdStart.BlobRequest = wanted(), options?: ColdStart.ObtainOptions) =>
+      quietly(coldStart.obtain(what, options)),
     /** Ranks asked to pull so far, in order; the requester's own pulls included. */
     asked: () =>
       deeds.flatMap((deed) => (deed.did === "please_pull" ? [deed.rank] : deed.did === "pull" ? [selfRank] : [])),
@@ -289,4 +306,9 @@ export const finish = (peer: Peer): void => {
 /** A pull begins by the peer's own clock, which need not be ours. */
 export const pull = (peer: Peer, startedAtMillis = 0): void => {
   peer.pulling = timestampFromMillis(startedAtMillis)
+}
+
+/** The peer tells how far its pull is; `total` where it knows. */
+export const tell = (peer: Peer, receivedBytes: number, total?: number): void => {
+  peer.told = { receivedBytes, totalBytes: Option.fromUndefinedOr(total) }
 }

@@ -40,7 +40,7 @@ export interface Observer {
   /** The blobs that come next: a manifest calls for them. */
   readonly named: (entries: ReadonlyArray<Manifest.Entry>) => Effect.Effect<void>
   /** A blob is in the store. */
-  readonly obtained: (entry: Manifest.Entry, from: ColdStart.Obtained) => Effect.Effect<void>
+  readonly obtained: (entry: Manifest.Entry, from: ColdStart.BlobSource) => Effect.Effect<void>
 }
 
 /** How many blobs of an image are asked for at once, as container runtimes do. */

@@ -2,7 +2,7 @@
  * Runs a whole cluster through the plan of a seed, in virtual time, and checks
  * what must hold whatever goes wrong.
  */
-import type { ColdStartError, Obtained } from "@gantry/coldstart/ColdStart"
+import type { BlobSource, ColdStartError } from "@gantry/coldstart/ColdStart"
 import * as MembersView from "@gantry/coord/MembersView"
 import { type Member, type PeerId, Rendezvous } from "@gantry/protocol"
 import * as Fixtures from "@gantry/testkit/Fixtures"
@@ -47,7 +47,7 @@ const graceMillis = 5_000
 /** How long what is under way may take to end when nobody asks any more. */
 const settlingMillis = 30 * 60_000
 
-const describe = (outcome: Obtained): string => (outcome._tag === "Peer" ? `Peer ${outcome.holder}` : outcome._tag)
+const describe = (outcome: BlobSource): string => (outcome._tag === "Peer" ? `Peer ${outcome.holder}` : outcome._tag)
 
 /** Runs a plan. */
 export const run = (plan: Plan.Plan): Effect.Effect<Result> =>
@@ -276,7 +276,7 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
     outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1)
   }
 
-  const check = (call: Call, machine: SimulatedNode.Machine, exit: Exit.Exit<Obtained, ColdStartError>) => {
+  const check = (call: Call, machine: SimulatedNode.Machine, exit: Exit.Exit<BlobSource, ColdStartError>) => {
     const blob = plan.blobs[call.request.blob] as Plan.PlannedBlob
     const { ref } = blob.refs[call.request.ref] as Plan.PlannedRef
     const name = `${ref.repository}/${blob.name}`
@@ -291,12 +291,12 @@ const simulate = Effect.fnUntraced(function* (plan: Plan.Plan) {
     } else {
       const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
       ledger.note(machine.index, "outcome", error?.message ?? Cause.pretty(exit.cause))
-      count(call, error === undefined ? "defect" : error.reason)
+      count(call, error === undefined ? "defect" : error.reason._tag)
       if (error === undefined) return violate("only typed errors", Cause.pretty(exit.cause))
-      const { failureClass, reason } = error
+      const { reason } = error
       if (error.ref.toString() !== ref.toString()) violate("failures stay with their reference", error.message)
-      const isOfOrigin = reason === "OriginFailed" || reason === "CoolingDown"
-      if (isOfOrigin && !ledger.hasFailed(ref, failureClass)) {
+      const isOfOrigin = reason._tag === "OriginFailed" || reason._tag === "CoolingDown"
+      if (isOfOrigin && !ledger.hasFailed(ref, reason.failureClass)) {
         violate("failures stay with their reference", `the origin never failed like this: ${error.message}`)
       }
       if (plan.spoils.length === 0 && call.request.ref === 0) {

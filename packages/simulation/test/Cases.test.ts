@@ -59,7 +59,8 @@ describe("a planned cluster", () => {
   it.effect("asks the origin again once a cooldown is over, though all clocks were set back by an hour", () =>
     Effect.gen(function* () {
       const { ref } = blob.refs[0] as Plan.PlannedRef
-      const late = { ...blob, refs: [{ ref, answers: [{ _tag: "NotFound" as const }, { _tag: "Deliver" as const }] }] }
+      const notFound = { _tag: "NotFound" as const }
+      const late = { ...blob, refs: [{ ref, answers: [notFound, notFound, { _tag: "Deliver" as const }] }] }
       const plan = Plan.calm(4, [late], { spoils: ["a name that comes late"] })
       const result = yield* Simulation.run({
         ...plan,
@@ -67,7 +68,7 @@ describe("a planned cluster", () => {
         faults: plan.nodes.map((_, node) => ({ _tag: "ClockJump", node, millis: -3_600_000, at: 5_000, until: 5_000 }))
       })
       assert.deepStrictEqual(details(result), [])
-      assert.strictEqual(result.pulls.length, 2)
+      assert.strictEqual(result.pulls.length, 3)
       assert.strictEqual(result.outcomes.get("OriginFailed"), 1)
     })
   )

@@ -3,52 +3,46 @@
  * again.
  */
 import * as MonotonicClock from "@gantry/coord/MonotonicClock"
-import { type OriginRef, type Timestamp, timestampToMillis } from "@gantry/protocol"
-import * as Clock from "effect/Clock"
+import type { OriginRef } from "@gantry/protocol"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { ColdStartError } from "../ColdStartError.ts"
+import type { Setback } from "./Setback.ts"
 
-/** Failures per origin reference. */
+/** Setbacks per origin reference. */
 export interface Cooldowns {
-  /** The failure whose cooldown runs. */
-  readonly lookup: (ref: OriginRef) => Effect.Effect<Option.Option<ColdStartError>>
-  /** Keeps a failure until the puller tries again. Where it does not say when that is, nothing is kept. */
-  readonly remember: (error: ColdStartError, cooldownUntil: Option.Option<Timestamp>) => Effect.Effect<void>
+  /** The setback that is remembered. */
+  readonly lookup: (ref: OriginRef) => Effect.Effect<Option.Option<Setback>>
+  /** Keeps a setback until it is to be tried again. */
+  readonly remember: (ref: OriginRef, setback: Setback) => Effect.Effect<void>
 }
 
+/** The most references that are remembered; the oldest leave first. */
+const capacity = 10_000
+
 /**
- * Remembers each failure until its cooldown ends, and never longer than the cap:
- * the end is an instant of another clock, and those are off by up to an hour.
+ * Remembers each setback until it is to be tried again, and never longer than
+ * the cap: when that is comes from another clock, and those are off by up to an
+ * hour.
  */
 export const make = (cap: Duration.Duration): Cooldowns => {
   const longest = Duration.toMillis(cap)
-  const failures = new Map<string, { readonly error: ColdStartError; readonly until: number }>()
-
-  const remaining = (cooldownUntil: Timestamp) =>
-    Effect.map(Clock.currentTimeMillis, (wall) =>
-      Math.min(Math.max(timestampToMillis(cooldownUntil) - wall, 0), longest)
-    )
-
-  const sweep = (at: number) => {
-    for (const [ref, { until }] of failures) {
-      if (until <= at) failures.delete(ref)
-    }
-  }
+  const setbacks = new Map<string, { readonly setback: Setback; readonly until: number }>()
 
   return {
     lookup: (ref) =>
       Effect.map(MonotonicClock.millis, (at) => {
-        const failure = failures.get(ref.toString())
-        return failure !== undefined && at < failure.until ? Option.some(failure.error) : Option.none()
+        const remembered = setbacks.get(ref.toString())
+        return remembered !== undefined && at < remembered.until ? Option.some(remembered.setback) : Option.none()
       }),
-    remember: Effect.fnUntraced(function* (error, cooldownUntil) {
-      if (Option.isNone(cooldownUntil)) return
-      const at = yield* MonotonicClock.millis
-      const until = at + (yield* remaining(cooldownUntil.value))
-      sweep(at)
-      failures.set(error.ref.toString(), { error, until })
-    })
+    remember: (ref, setback) =>
+      Effect.map(MonotonicClock.millis, (at) => {
+        for (const [oldest, { until }] of setbacks) {
+          if (until <= at || setbacks.size >= capacity) setbacks.delete(oldest)
+        }
+        const key = ref.toString()
+        setbacks.delete(key)
+        setbacks.set(key, { setback, until: Math.min(setback.retryAt, at + longest) })
+      })
   }
 }

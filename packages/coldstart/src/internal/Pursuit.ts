@@ -1,117 +1,93 @@
 /**
- * One pursuit of one digest: look, decide, take one step, until the bytes are
+ * One pursuit of one blob: look, decide, take one step, until the bytes are
  * here or there is a verdict (parts, asking for a digest).
  */
-
-import { CoordClient, type CoordClientError } from "@gantry/coord/CoordClient"
-import { CoordServer } from "@gantry/coord/CoordServer"
 import { Members } from "@gantry/coord/Members"
 import type { MembersView } from "@gantry/coord/MembersView"
 import { Metrics } from "@gantry/coord/Metrics"
 import * as MonotonicClock from "@gantry/coord/MonotonicClock"
 import { PullReason } from "@gantry/coord/Pump"
 import { Transfer, type TransferError } from "@gantry/coord/Transfer"
-import {
-  isTrustedFailure,
-  type NodeId,
-  type PleasePullOutcome,
-  PleasePullRequest,
-  type PullIntent,
-  type RecentlyFailed,
-  Unspecified,
-  type Verdict
-} from "@gantry/protocol"
+import type { NodeId } from "@gantry/protocol"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
-import type { Obtained, Wanted } from "../ColdStart.ts"
-import { ColdStartError } from "../ColdStartError.ts"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import type { BlobRequest, BlobSource } from "../BlobRequest.ts"
+import { ColdStartError, Exhausted, OriginFailed, type Reason, StoreFailed } from "../ColdStartError.ts"
 import type { Cooldowns } from "./Cooldowns.ts"
-import * as Note from "./Note.ts"
+import { draw } from "./draw.ts"
+import * as PleasePull from "./PleasePull.ts"
+import * as PursuitState from "./PursuitState.ts"
 import * as Round from "./Round.ts"
-import { next } from "./Step.ts"
+import * as Setback from "./Setback.ts"
+import { next, type Step } from "./Step.ts"
 import { pollOf, type Settings } from "./settings.ts"
-import * as Watch from "./Watch.ts"
 
-/** What a pursuit is doing now, for whoever loses patience. */
-export interface Journal {
+/** What a pursuit tells those who wait for it. */
+export interface Progress {
+  /** What it is doing now, for whoever runs out of time. */
   doing: string
+  /** What it waits out, for whoever has not the patience. */
+  readonly setback: SubscriptionRef.SubscriptionRef<Option.Option<Setback.Setback>>
 }
-
-/** How many of our own pulls of a digest that may end without the bytes before we give up. */
-const maxOwnPulls = 2
 
 /** The first pause between tries, in milliseconds; each is twice as long as the one before. */
 const firstPause = 250
 /** Long enough for a thousand nodes to ask in turn, short enough for the small blobs that most are. */
 const longestPause = 2_000
 
-/** What came of asking a node to pull: its verdict, or how it failed to give one. */
-type Reply = Verdict | { readonly _tag: "NoAnswer" } | { readonly _tag: "OutOfReach" }
-const noAnswer: Reply = { _tag: "NoAnswer" }
-const outOfReach: Reply = { _tag: "OutOfReach" }
+/** The first wait for a cooldown whose end nobody tells, in milliseconds; each is twice as long as the one before. */
+const firstCooldown = 1_000
+/** The shortest cooldown that nodes have by default. */
+const longestCooldown = 10_000
 
-/** The call never reached the peer, so nothing runs there on its account. */
-const isOutOfReach = (error: CoordClientError): boolean =>
-  error.reason === "CannotResolve" ||
-  error.reason === "Unreachable" ||
-  error.reason === "UnsupportedProtocol" ||
-  (error.reason === "TimedOut" && error.phase === "dial")
-
-/** So many of the nodes at random; a shuffle would move all of ten thousand. */
-const draw = Effect.fnUntraced(function* (nodes: ReadonlyArray<NodeId>, count: number) {
-  const left = [...nodes]
-  const drawn: Array<NodeId> = []
-  while (drawn.length < count && left.length > 0) {
-    const at = yield* Random.nextIntBetween(0, left.length, { halfOpen: true })
-    drawn.push(...left.splice(at, 1))
-  }
-  return drawn
-})
+const now: Effect.Effect<PursuitState.Now> = Effect.all({ at: MonotonicClock.millis, wall: Clock.currentTimeMillis })
 
 export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: Cooldowns) {
-  const client = yield* CoordClient
-  const server = yield* CoordServer
   const members = yield* Members
   const metrics = yield* Metrics
   const transfer = yield* Transfer
   const round = yield* Round.make(settings)
+  const pleasePull = yield* PleasePull.make(settings)
   const { self } = members
 
-  return (wanted: Wanted, journal: Journal): Effect.Effect<Obtained, ColdStartError> => {
-    const { kind, ref, size } = wanted
-    const { digest, registry, repository } = ref
-    const request = new PleasePullRequest({ registry, repository, kind, digests: [digest] })
-    const threshold = Watch.stallThreshold(kind, size)
+  return (request: BlobRequest, progress: Progress): Effect.Effect<BlobSource, ColdStartError> => {
+    const { kind, ref, size } = request
+    const { digest } = ref
     const poll = pollOf(settings, kind)
-
-    const notes = new Map<NodeId, Note.Note>()
-    const noteOf = (node: NodeId) => notes.get(node) ?? Note.blank
-    const mismatched = new Set<NodeId>()
-    let wide = false
-    let holdersBusy = false
-    let pauses = 0
-    let delayed = false
-    let ownPulls = 0
+    let state = PursuitState.initial(self, request)
 
     const say = (rule: string, doing: string) =>
       Effect.suspend(() => {
-        journal.doing = doing
+        progress.doing = doing
         return Effect.annotateLogs(Effect.logDebug(doing), { digest, rule })
       })
 
-    const fail = (
-      reason: ColdStartError["reason"],
-      detail: string,
-      failureClass: ColdStartError["failureClass"] = "unspecified"
-    ) => Effect.fail(new ColdStartError({ reason, ref, kind, failureClass, detail }))
+    const fail = (reason: Reason) => Effect.fail(new ColdStartError({ ref, kind, reason }))
 
-    /** Waits a little, longer each time, and not in step with the others. */
+    /** How long the next pause is; each is longer than the one before. */
+    const nextPause = (first: number, longest: number) => {
+      const millis = Math.min(first * 2 ** state.pauses, longest)
+      state = PursuitState.pause(state)
+      return millis
+    }
+
+    /** Waits a little, and not in step with the others. */
     const pause = Effect.suspend(() => {
-      const base = Math.min(firstPause * 2 ** pauses, longestPause)
-      pauses++
+      const base = nextPause(firstPause, longestPause)
       return Effect.flatMap(Random.nextBetween(base / 2, base * 1.5), Effect.sleep)
+    })
+
+    /** Waits until all is to be looked at again, and a little longer, not in step with the others. */
+    const waitOut = Effect.fnUntraced(function* (setback: Setback.Setback) {
+      yield* SubscriptionRef.set(progress.setback, Option.some(setback))
+      const { at } = yield* now
+      const left = Math.max(setback.retryAt - at, 0)
+      yield* Effect.sleep(left + (yield* Random.nextBetween(0, Math.min(left, longestPause))))
+      yield* SubscriptionRef.set(progress.setback, Option.none())
     })
 
     // 1. Who counts, and what they say.
@@ -120,60 +96,38 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
     const ranksIn = (view: MembersView) => {
       const zone = Option.flatMap(view.byNodeId(self), (member) => member.zone)
       const candidates = view.inZone(zone)
-      const ranks = view.best(digest, wide ? 2 * settings.ranks : settings.ranks, zone)
-      return { candidates, ranks, canWiden: !wide && candidates.length > ranks.length }
+      const ranks = view.best(digest, state.isWide ? 2 * settings.ranks : settings.ranks, zone)
+      return { candidates, ranks, canWiden: !state.isWide && candidates.length > ranks.length }
     }
 
-    /** Whoever was pulling is asked on, though better ranks may have joined the cluster meanwhile. */
-    const pullersIn = (view: MembersView) =>
-      [...notes].flatMap(([node, note]) => (note.watch?.running && Option.isSome(view.byNodeId(node)) ? [node] : []))
-
-    /**
-     * While the holders among the ranks are busy, some random candidates may have
-     * received it from them. They count as holders only.
-     */
-    const straysIn = (candidates: ReadonlyArray<NodeId>, asked: ReadonlySet<NodeId>) =>
-      holdersBusy
-        ? draw(
-            candidates.filter((node) => !asked.has(node)),
-            settings.strays
-          )
-        : Effect.succeed([])
-
     const compareRanks = Effect.fnUntraced(function* (view: MembersView, answers: Round.Answers) {
-      for (const [node, answer] of answers) {
-        const ours = view.rankOf(node, digest)
-        if (node === self || mismatched.has(node) || !Option.exists(answer, ({ hrwRank }) => hrwRank !== ours)) continue
-        mismatched.add(node)
-        yield* Effect.logDebug(`node ${node} does not take itself for rank ${ours} of ${digest}`)
-        yield* metrics.hrwRankMismatch(kind)
-      }
+      const differs = (node: NodeId, ours: number) =>
+        Option.exists(answers.get(node) ?? Option.none(), ({ hrwRank }) => hrwRank !== ours)
+      const mismatched = [...answers.keys()].filter(
+        (node) => node !== self && !state.mismatched.has(node) && differs(node, view.rankOf(node, digest))
+      )
+      if (mismatched.length === 0) return
+      state = PursuitState.mismatch(state, mismatched)
+      yield* Effect.logDebug(`${mismatched.join(", ")} rank themselves differently for ${digest}`)
+      yield* Effect.forEach(mismatched, () => metrics.hrwRankMismatch(kind), { discard: true })
     })
 
     const look = Effect.gen(function* () {
       const view = yield* members.view
-      const at = yield* MonotonicClock.millis
       const { candidates, canWiden, ranks } = ranksIn(view)
-      const watched = new Set([...ranks, self, ...pullersIn(view)])
-      const strays = yield* straysIn(candidates, watched)
-      const hear = (node: NodeId, answer: Option.Option<PullIntent>) => Note.hear(noteOf(node), answer, at, threshold)
-      const answers = yield* round(
-        [...watched, ...strays],
-        digest,
-        (node, intent) =>
-          (intent.hasCached && Note.isCredible(noteOf(node))) ||
-          (watched.has(node) && Note.judge(hear(node, Option.some(intent)), at, threshold) === "running")
+      const isMember = (node: NodeId) => Option.isSome(view.byNodeId(node))
+      const watched = new Set([...ranks, self, ...PursuitState.pullers(state).filter(isMember)])
+      // While holders are busy, others may have received it from them. They count as holders only.
+      const others = state.areHoldersBusy ? yield* draw(candidates, settings.randomPeers, watched) : []
+      const before = yield* now
+      const answers = yield* round([...watched, ...others], digest, (node, intent) =>
+        PursuitState.isDecisive(state, node, intent, watched, before)
       )
       yield* compareRanks(view, answers)
-      for (const [node, answer] of answers) {
-        if (watched.has(node)) notes.set(node, hear(node, answer))
-      }
-      // Our own pull is the last resort: there is nobody to turn to, and the pump gives up what does not progress.
-      const isPulling = (node: NodeId) =>
-        node === self && ownPulls > 0
-          ? noteOf(node).watch?.running === true
-          : Note.judge(noteOf(node), at, threshold) === "running"
-      return { view, ranks, step: next({ self, ranks, canWiden, answers, noteOf, isPulling }) }
+      const after = yield* now
+      state = PursuitState.observe(state, answers, watched, after)
+      const step = next({ state, now: after, ranks, limit: settings.ranks, canWiden, answers })
+      return { view, ranks, step }
     })
 
     // 2. Fetch from who has it.
@@ -183,20 +137,16 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
       const holders = yield* Random.shuffle(names.flatMap((node) => Option.toArray(view.byNodeId(node))))
       yield* say("fetch", `fetching from ${names.join(", ")}`)
       return yield* transfer.fetch({ digest, kind, size, holders }).pipe(
-        Effect.map(({ bytes, holder }) => Option.some<Obtained>({ _tag: "Peer", holder, bytes })),
+        Effect.map(({ bytes, holder }) => Option.some<BlobSource>({ _tag: "Peer", holder, bytes })),
         Effect.catch((error) => Effect.as(notDelivered(names, error), Option.none()))
       )
     })
 
     const notDelivered = Effect.fnUntraced(function* (holders: ReadonlyArray<NodeId>, error: TransferError) {
-      if (error.reason === "Store") return yield* fail("Exhausted", error.message)
+      // What the store does not take from a peer it would not take from the origin either.
+      if (error.reason === "Store") return yield* fail(new StoreFailed({ cause: error.cause ?? error }))
       yield* say("fetch", error.message)
-      const at = yield* MonotonicClock.millis
-      for (const holder of holders) {
-        const problem = error.attempts.findLast((attempt) => attempt.holder === holder)?.problem ?? "Unreachable"
-        notes.set(holder, Note.blame(noteOf(holder), problem, at, threshold))
-        if (problem === "Busy") holdersBusy = true
-      }
+      state = PursuitState.penalize(state, holders, error.attempts)
       yield* pause
     })
 
@@ -207,143 +157,146 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
       yield* Effect.sleep(poll)
     })
 
+    const hedge = Effect.fnUntraced(function* (
+      view: MembersView,
+      { puller, pullers }: Extract<Step, { _tag: "Hedge" }>
+    ) {
+      const line = `asking ${puller} to pull too, for ${pullers.join(", ")} took long over the ${kind} ${digest}`
+      yield* Effect.annotateLogs(Effect.logInfo(line), { digest, rule: "hedge" })
+      yield* ask(view, puller, "hedge")
+    })
+
     // 4. Look further.
 
     const widen = Effect.suspend(() => {
-      wide = true
-      return say("widen", `nobody of the best ${settings.ranks} can be reached`)
+      state = PursuitState.widen(state)
+      return say("widen", `asking the best ${2 * settings.ranks}, for the best ${settings.ranks} do not do`)
     })
 
     // 5. Ask the best one left to pull it.
 
-    const ask = Effect.fnUntraced(function* (view: MembersView, ranks: ReadonlyArray<NodeId>, puller: NodeId) {
+    const askBest = Effect.fnUntraced(function* (view: MembersView, ranks: ReadonlyArray<NodeId>, puller: NodeId) {
       const better = ranks.slice(0, ranks.indexOf(puller))
       const rule = better.length === 0 ? "designated" : "takeover"
+      if (rule === "takeover" && PursuitState.peerOf(state, puller).asks === 0) {
+        const passed = better.map((node) => `${node} (${whyNot(node)})`).join(", ")
+        yield* Effect.logWarning(`${puller} takes over the pull of ${digest} from ${passed}`)
+      }
+      yield* ask(view, puller, rule)
+    })
+
+    const whyNot = (node: NodeId) => PursuitState.peerOf(state, node).exclusion ?? "unreachable"
+
+    const ask = Effect.fnUntraced(function* (view: MembersView, puller: NodeId, rule: PullReason["rule"]) {
       yield* say(rule, `asking ${puller} to pull`)
-      if (rule === "takeover" && noteOf(puller).asks === 0) yield* warnOfTakeover(puller, better)
-      yield* heed(puller, yield* pleasePull(view, puller, rule))
+      yield* heed(puller, yield* callPleasePull(view, puller, rule))
     })
 
-    const warnOfTakeover = (puller: NodeId, better: ReadonlyArray<NodeId>) => {
-      const passed = better.map((node) => `${node} (${noteOf(node).passedOver ?? "unreachable"})`)
-      return Effect.logWarning(`${puller} takes over the pull of ${digest} from ${passed.join(", ")}`)
-    }
+    const callPleasePull = (view: MembersView, puller: NodeId, rule: PullReason["rule"]) =>
+      pleasePull(puller, request, new PullReason({ rule, requester: self, rank: view.rankOf(self, digest) }))
 
-    /**
-     * The reply may be lost while the pull runs: the same node is asked twice
-     * before anyone else is thought of, and one that is out of reach by then may
-     * be pulling still.
-     */
-    const pleasePull = Effect.fnUntraced(function* (view: MembersView, puller: NodeId, rule: PullReason["rule"]) {
-      const call = callPull(view, puller, rule)
-      const first = yield* call
-      if (first._tag !== "NoAnswer") return first
-      const second = yield* call
-      return second._tag === "OutOfReach" ? first : second
-    })
-
-    const callPull = (view: MembersView, puller: NodeId, rule: PullReason["rule"]): Effect.Effect<Reply> =>
-      (puller === self ? startLocalPull(view, rule) : callPleasePull(puller)).pipe(
-        Effect.map(verdictOf),
-        Effect.timeoutOrElse({ duration: settings.pleasePullTimeout, orElse: () => Effect.succeed(noAnswer) }),
-        Effect.tapError((error) => Effect.logDebug(error.message)),
-        Effect.catch((error) => Effect.succeed(isOutOfReach(error) ? outOfReach : noAnswer))
-      )
-
-    const callPleasePull = (puller: NodeId) =>
-      Effect.retry(client.pleasePull(puller, request), {
-        while: (error) => error.reason === "Reset",
-        schedule: Round.resetBackoff
-      })
-
-    const startLocalPull = (view: MembersView, rule: PullReason["rule"]) =>
-      server.startLocalPull(request, new PullReason({ rule, requester: self, rank: view.rankOf(self, digest) }))
-
-    const verdictOf = (outcomes: ReadonlyArray<PleasePullOutcome>): Reply =>
-      outcomes.find((outcome) => outcome.digest === digest)?.verdict ?? new Unspecified()
-
-    const heed = Effect.fnUntraced(function* (puller: NodeId, reply: Reply) {
-      const note = noteOf(puller)
+    const heed = Effect.fnUntraced(function* (puller: NodeId, reply: PleasePull.Reply) {
+      state = PursuitState.applyReply(state, puller, reply, yield* now)
       switch (reply._tag) {
         case "Started":
         case "AlreadyPulling":
-          notes.set(puller, Note.tookOn(note, reply.startedAt, yield* MonotonicClock.millis))
           return yield* wait([puller])
         case "RecentlyFailed":
-          return yield* giveUp(puller, reply)
+          return yield* say("failed", `the pull of ${puller} failed (${reply.failureClass})`)
         case "Unspecified":
-          notes.set(puller, Note.passOver(note, "declined"))
           return yield* say("declined", `${puller} does not pull`)
         case "OutOfReach":
-          notes.set(puller, Note.passOver(note, "unreachable"))
           return yield* say("unreachable", `${puller} cannot be asked`)
         case "NoAnswer":
-          notes.set(puller, Note.unanswered(note, yield* MonotonicClock.millis))
           return yield* say("silent", `${puller} did not answer; looking whether it pulls nevertheless`)
       }
     })
 
-    const giveUp = Effect.fnUntraced(function* (puller: NodeId, { cooldownUntil, failureClass }: RecentlyFailed) {
-      const detail = `the pull of ${puller} failed`
-      if (isTrustedFailure(failureClass)) return yield* fail("OriginFailed", detail, failureClass)
-      const error = new ColdStartError({ reason: "CoolingDown", ref, kind, failureClass, detail })
-      yield* cooldowns.remember(error, cooldownUntil)
-      return yield* error
+    const conclude = Effect.fnUntraced(function* (verdict: PursuitState.Statement) {
+      const { failureClass } = verdict
+      const { statements } = state
+      if (PursuitState.isFinal(failureClass)) {
+        const witnesses = statements.map(({ failureClass, node }) => ({ node, failureClass }))
+        return yield* fail(new OriginFailed({ failureClass, witnesses }))
+      }
+      const { at } = yield* now
+      const retryAt = PursuitState.earliestRetry(statements, verdict)
+      const otherwise = at + nextPause(firstCooldown, longestCooldown)
+      const setback = Setback.coolingDown(request, statements, verdict, retryAt, otherwise)
+      if (Option.isSome(retryAt)) yield* cooldowns.remember(ref, setback)
+      yield* say("cooldown", `waiting out a cooldown, for the pull of ${verdict.node} failed (${failureClass})`)
+      yield* waitOut(setback)
+      state = PursuitState.startOver(state)
     })
 
     // 6. Pull it ourselves, after a while and another look.
 
-    const fallback = Effect.fnUntraced(function* (view: MembersView) {
-      if (!delayed) {
-        delayed = true
-        return yield* holdBack(view.members.length)
-      }
-      if (ownPulls >= maxOwnPulls) return yield* fail("Exhausted", "our own pulls ended without the bytes")
-      yield* say("fallback", "pulling directly from the origin")
-      const reply = yield* pleasePull(view, self, "fallback")
-      if (reply._tag === "Unspecified" || reply._tag === "NoAnswer") return yield* startOver
-      ownPulls++
-      yield* heed(self, reply)
-    })
-
     const holdBack = Effect.fnUntraced(function* (memberCount: number) {
+      state = PursuitState.holdBack(state)
       const longest = Duration.toMillis(settings.fallbackDelay) * Math.log(Math.max(memberCount, 1))
       const delay = Duration.millis(yield* Random.nextBetween(0, longest))
       yield* say("fallback", `nobody is left to ask; looking once more in ${Duration.format(delay)}`)
       yield* Effect.sleep(delay)
     })
 
+    const pullOurselves = Effect.fnUntraced(function* (view: MembersView, ranks: ReadonlyArray<NodeId>) {
+      yield* say("fallback", "pulling directly from the origin")
+      const reply = yield* callPleasePull(view, self, "fallback")
+      if (reply._tag === "Unspecified" || reply._tag === "NoAnswer") return yield* tryAgain(ranks)
+      state = PursuitState.pullOurselves(state)
+      yield* heed(self, reply)
+    })
+
     /** A pump that declines is full for the moment, as those of the others may have been. */
-    const startOver = Effect.suspend(() => {
-      for (const [node, note] of notes) notes.set(node, Note.forgive(note))
-      return Effect.andThen(say("fallback", "our own pump declines; trying everyone again"), pause)
+    const tryAgain = Effect.fnUntraced(function* (ranks: ReadonlyArray<NodeId>) {
+      const others = ranks.filter((node) => node !== self).map((node) => ({ node, why: whyNot(node) }))
+      const { at } = yield* now
+      const retryAt = at + nextPause(firstPause, longestPause)
+      yield* say("fallback", "our own pump declines; trying everyone again")
+      yield* waitOut(Setback.declined(request, [...others, { node: self, why: "declined" }], retryAt))
+      state = PursuitState.tryAgain(state)
+    })
+
+    /** Takes one step. Gives where the bytes came from, once they are here. */
+    const advance = Effect.gen(function* () {
+      const { ranks, step, view } = yield* look
+      switch (step._tag) {
+        case "Have":
+          return Option.some<BlobSource>({ _tag: state.hasPulled ? "Origin" : "Local" })
+        case "Fetch":
+          return yield* fetch(view, step.holders)
+        case "Wait":
+          yield* wait(step.pullers)
+          break
+        case "Hedge":
+          yield* hedge(view, step)
+          break
+        case "Widen":
+          yield* widen
+          break
+        case "Ask":
+          yield* askBest(view, ranks, step.puller)
+          break
+        case "Conclude":
+          yield* conclude(step.verdict)
+          break
+        case "HoldBack":
+          yield* holdBack(view.members.length)
+          break
+        case "PullOurselves":
+          yield* pullOurselves(view, ranks)
+          break
+        case "GiveUp":
+          return yield* fail(new Exhausted({ pulls: state.ownPulls }))
+      }
+      return Option.none<BlobSource>()
     })
 
     return Effect.gen(function* () {
       yield* say("look", `asking the best ${settings.ranks}`)
       while (true) {
-        const { ranks, step, view } = yield* look
-        switch (step._tag) {
-          case "Have":
-            return { _tag: noteOf(self).watch === undefined ? "Local" : "Origin" }
-          case "Fetch": {
-            const fetched = yield* fetch(view, step.holders)
-            if (Option.isSome(fetched)) return fetched.value
-            break
-          }
-          case "Wait":
-            yield* wait(step.pullers)
-            break
-          case "Widen":
-            yield* widen
-            break
-          case "Ask":
-            yield* ask(view, ranks, step.puller)
-            break
-          case "Fallback":
-            yield* fallback(view)
-            break
-        }
+        const source = yield* advance
+        if (Option.isSome(source)) return source.value
       }
     })
   }

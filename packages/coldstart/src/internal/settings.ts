@@ -4,7 +4,7 @@
 import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
 import { type ContentKind, queriedRanks } from "@gantry/protocol"
 import type * as Duration from "effect/Duration"
-import type { Options } from "../ColdStart.ts"
+import type { Options } from "../Options.ts"
 
 /** Every setting with its value. */
 export type Settings = {
@@ -14,7 +14,7 @@ export type Settings = {
 /** The defaults with the given settings over them; what is not positive is ignored. */
 export const make = (options: Options = {}): Settings => ({
   ranks: positiveInteger(options.ranks, queriedRanks),
-  strays: positiveInteger(options.strays, 4),
+  randomPeers: positiveInteger(options.randomPeers, 4),
   roundTimeout: positiveDuration(options.roundTimeout, "2 seconds"),
   roundGrace: positiveDuration(options.roundGrace, "250 millis"),
   pleasePullTimeout: positiveDuration(options.pleasePullTimeout, "2 seconds"),
@@ -22,6 +22,7 @@ export const make = (options: Options = {}): Settings => ({
   layerPoll: positiveDuration(options.layerPoll, "1 second"),
   fallbackDelay: positiveDuration(options.fallbackDelay, "3 seconds"),
   cooldownCap: positiveDuration(options.cooldownCap, "30 seconds"),
+  patience: positiveDuration(options.patience, "5 minutes"),
   deadline: positiveDuration(options.deadline, "30 minutes")
 })
 
