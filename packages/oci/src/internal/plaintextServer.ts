@@ -70,21 +70,24 @@ const firstBytes = (socket: Net.Socket) =>
     socket.on("readable", read).on("end", leave).on("error", leave).on("close", leave)
   })
 
-/** Ends an HTTP/2 connection that has no request for too long. */
+/** Ends an HTTP/2 connection that has had no request for too long. */
 const watch = (session: Http2.ServerHttp2Session) => {
-  let opened = 0
   let open = 0
+  let changes = 0
+  const change = (by: 1 | -1) => {
+    open += by
+    changes++
+  }
   session.on("stream", (stream) => {
-    opened++
-    open++
-    stream.once("close", () => open--)
+    change(1)
+    stream.once("close", () => change(-1))
   })
   return Effect.gen(function* () {
     let before: number
     do {
-      before = opened
+      before = changes
       yield* Effect.sleep(requestTimeout)
-    } while (open > 0 || opened > before)
+    } while (open > 0 || changes > before)
     session.close()
     yield* Effect.sleep(farewell)
     session.destroy()
