@@ -330,16 +330,33 @@ describe("an h2c connection", () => {
     }).pipe(serving({ maxConcurrent: 1 }))
   )
 
-  it.effect("ends for a client that sends settings or pings and reads no answers", () =>
+  it.effect("ends for a client that floods it, whether or not it reads the answers", () =>
     Effect.gen(function* () {
-      for (const flood of [H2c.frame(4, 0, 0), H2c.frame(6, 0, 0, new Uint8Array(8))]) {
-        const socket = yield* connectSocket
-        yield* write(socket, H2c.beginning)
-        const many = Buffer.concat(Array.from({ length: 10_000 }, () => flood))
-        yield* Effect.raceFirst(Effect.forever(write(socket, many)), H2c.closed(socket))
-        assert.isTrue(yield* isServing)
+      const repeated = (frame: Uint8Array) => () => frame
+      const headers = H2c.get(1, pathOf(digest)).fill(0x1, 4, 5)
+      let stream = 1
+      const floods: Record<string, { readonly first?: Uint8Array; readonly next: () => Uint8Array }> = {
+        settings: { next: repeated(H2c.frame(4, 0, 0)) },
+        pings: { next: repeated(H2c.frame(6, 0, 0, new Uint8Array(8))) },
+        "headers that do not end": { first: headers, next: repeated(H2c.frame(9, 0, 1, Uint8Array.of(0x82))) },
+        "requests that the server has to reset": {
+          next: () => {
+            stream += 2
+            return Buffer.concat([H2c.get(stream, pathOf(digest)), H2c.frame(8, 0, stream, new Uint8Array(4))])
+          }
+        }
       }
-    }).pipe(serving())
+      for (const [name, { first, next }] of Object.entries(floods)) {
+        for (const isRead of [false, true]) {
+          const socket = yield* connectSocket
+          if (isRead) socket.resume()
+          yield* write(socket, Buffer.concat([H2c.beginning, first ?? Buffer.alloc(0)]))
+          const many = Effect.suspend(() => write(socket, Buffer.concat(Array.from({ length: 1000 }, next))))
+          yield* Effect.raceFirst(Effect.forever(many), H2c.closed(socket))
+          assert.isTrue(yield* isServing, name)
+        }
+      }
+    }).pipe(serving({ maxConcurrent: 1 }))
   )
 
   it.effect("is told of the end of the endpoint, and what is on its way arrives", () =>
