@@ -23,3 +23,10 @@ export const maxDigestsPerPleasePull = 256
 
 /** How many of the best-ranked members a requester asks (parts, asking for a digest). */
 export const queriedRanks = 3
+
+/**
+ * The largest config or layer, in bytes: 64 GiB. Above any image that is in
+ * use, and the end of a registry or peer that never stops sending. What one
+ * node stores the others must be able to take from it.
+ */
+export const maxBlobBytes = 64 * 1024 ** 3

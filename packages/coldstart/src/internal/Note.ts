@@ -90,19 +90,23 @@ export const judge = (note: Note, now: number, threshold: number): Watch.Judgeme
   note.watch === undefined ? "over" : Watch.judge(note.watch, now, threshold)
 
 /** It did not deliver what it said it had. */
-export const blame = (note: Note, problem: TransferAttempt["problem"], now: number, threshold: number): Note => {
+export const blame = (note: Note, problem: TransferAttempt["_tag"], now: number, threshold: number): Note => {
   switch (problem) {
     case "Busy": {
       const busySince = note.busySince ?? now
       const blamed = { ...note, busySince }
       return now - busySince > busyThresholds * threshold ? discredit(blamed) : blamed
     }
+    case "Barred":
+      return note
+    case "Unavailable":
     case "Unreachable":
     case "Stalled": {
       const blamed = { ...note, strikes: note.strikes + 1 }
       return blamed.strikes >= maxStrikes ? discredit(blamed) : blamed
     }
     case "Absent":
+    case "NoAddress":
     case "WrongBytes":
     case "Suspicious":
       return discredit(note)

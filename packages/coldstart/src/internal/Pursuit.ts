@@ -189,11 +189,12 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
     })
 
     const notDelivered = Effect.fnUntraced(function* (holders: ReadonlyArray<NodeId>, error: TransferError) {
-      if (error.reason === "Store") return yield* fail("Exhausted", error.message)
+      if (error.reason._tag === "StoreFailed") return yield* fail("Exhausted", error.message)
+      const { attempts } = error.reason
       yield* say("fetch", error.message)
       const at = yield* MonotonicClock.millis
       for (const holder of holders) {
-        const problem = error.attempts.findLast((attempt) => attempt.holder === holder)?.problem ?? "Unreachable"
+        const problem = attempts.find((attempt) => attempt.holder === holder)?._tag ?? "Unreachable"
         notes.set(holder, Note.blame(noteOf(holder), problem, at, threshold))
         if (problem === "Busy") holdersBusy = true
       }
