@@ -14,7 +14,7 @@ import * as PeerResolver from "@gantry/coord/PeerResolver"
 import { type PullRequest, Pump, PumpResult } from "@gantry/coord/Pump"
 import { Store } from "@gantry/coord/Store"
 import { type DuplexStream, StreamTransport } from "@gantry/coord/StreamTransport"
-import { Transfer, type TransferAttempt, TransferError, type TransferRequest } from "@gantry/coord/Transfer"
+import { NoHolder, Transfer, type TransferAttempt, TransferError, type TransferRequest } from "@gantry/coord/Transfer"
 import {
   type Digest,
   decodeMessage,
@@ -29,6 +29,7 @@ import {
 } from "@gantry/protocol"
 import * as Fixtures from "@gantry/testkit/Fixtures"
 import * as MemoryNetwork from "@gantry/testkit/MemoryNetwork"
+import { attemptOf } from "@gantry/testkit/TestTransfer"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -175,7 +176,7 @@ export const make = Effect.fnUntraced(function* (options: ClusterOptions) {
       const isApart = cutOff.has(nodeId) !== cutOff.has(holder)
       const problem = !node.alive || isApart ? "Unreachable" : node.serving >= maxServing ? "Busy" : undefined
       if (problem !== undefined || !node.held.has(request.digest)) {
-        attempts.push({ holder, problem: problem ?? "Absent", detail: "simulated" })
+        attempts.push(attemptOf(problem ?? "Absent", holder))
         continue
       }
       node.serving++
@@ -184,14 +185,14 @@ export const make = Effect.fnUntraced(function* (options: ClusterOptions) {
         Effect.sync(() => node.serving--)
       )
       if (!node.alive) {
-        attempts.push({ holder, problem: "Stalled", detail: "simulated" })
+        attempts.push(attemptOf("Stalled", holder))
         continue
       }
       nodes.get(nodeId)?.held.add(request.digest)
       transfers++
       return { bytes: 1, holder }
     }
-    return yield* new TransferError({ reason: "NoHolder", digest: request.digest, attempts })
+    return yield* new TransferError({ digest: request.digest, reason: new NoHolder({ attempts }) })
   })
 
   const start = Effect.fnUntraced(function* ({ nodeId, peerId: published }: Member) {

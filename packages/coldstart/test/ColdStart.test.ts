@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { TransferError } from "@gantry/coord/Transfer"
+import { NoHolder, StoreFailed, TransferError } from "@gantry/coord/Transfer"
 import {
   AlreadyPulling,
   type FailureClass,
@@ -332,7 +332,9 @@ describe("ColdStart", () => {
       Effect.gen(function* () {
         const world = yield* World.make()
         world.rank(0).cached = true
-        world.setFetch(({ digest }) => Effect.fail(new TransferError({ reason: "NoHolder", digest, attempts: [] })))
+        world.setFetch(({ digest }) =>
+          Effect.fail(new TransferError({ digest, reason: new NoHolder({ attempts: [] }) }))
+        )
         yield* start(world.obtain())
         yield* TestClock.adjust("10 seconds")
         assert.deepStrictEqual(world.asked(), [1])
@@ -344,7 +346,7 @@ describe("ColdStart", () => {
         const world = yield* World.make()
         world.rank(0).cached = true
         world.setFetch(({ digest }) =>
-          Effect.fail(new TransferError({ reason: "Store", digest, attempts: [], cause: new Error("disk full") }))
+          Effect.fail(new TransferError({ digest, reason: new StoreFailed({ cause: new Error("disk full") }) }))
         )
         const error = yield* Effect.flip(world.obtain())
         assert.strictEqual(error.reason._tag, "StoreFailed")

@@ -10,6 +10,7 @@ import * as MembersViews from "@gantry/coord/MembersView"
 import type { PullReason } from "@gantry/coord/Pump"
 import { Store } from "@gantry/coord/Store"
 import {
+  NoHolder,
   Transfer,
   type TransferAttempt,
   TransferError,
@@ -35,6 +36,7 @@ import {
 } from "@gantry/protocol"
 import { digestOf, memberOf, registry, repository } from "@gantry/testkit/Fixtures"
 import * as RecordingMetrics from "@gantry/testkit/RecordingMetrics"
+import { attemptOf } from "@gantry/testkit/TestTransfer"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -81,7 +83,7 @@ export interface Peer {
   /** Answers to please_pull, one each, the last one for all that follow; without any it starts a pull. */
   answers: Array<Verdict | Failure | "lost">
   /** What Transfer finds there; without it, it delivers what it has. */
-  holds: TransferAttempt["problem"] | undefined
+  holds: TransferAttempt["_tag"] | undefined
 }
 
 /** Something that the requester did. */
@@ -239,9 +241,9 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
         me.cached = true
         return { holder: nodeId, bytes: 7 } satisfies TransferReport
       }
-      attempts.push({ holder: nodeId, problem, detail: "as the test says" })
+      attempts.push(attemptOf(problem, nodeId))
     }
-    return yield* new TransferError({ reason: "NoHolder", digest: request.digest, attempts })
+    return yield* new TransferError({ digest: request.digest, reason: new NoHolder({ attempts }) })
   })
   let fetch: Transfer["Service"]["fetch"] = deliver
 

@@ -3,12 +3,11 @@
  * (parts, Peer transfer).
  */
 
-import * as Http from "node:http"
-import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import { networkInterfaces } from "node:os"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
 import type { StoreError } from "@gantry/coord/Store"
-import { type Digest, describeCause, isDigest, isRepository } from "@gantry/protocol"
+import { type Digest, describeCause, isDigest } from "@gantry/protocol"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -22,15 +21,18 @@ import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { BlobStore, type ByteRange } from "./BlobStore.ts"
-import { type SendError, send } from "./internal/send.ts"
+import * as Admission from "./internal/admission.ts"
+import * as ContentAddress from "./internal/contentAddress.ts"
+import * as PlaintextServer from "./internal/plaintextServer.ts"
+import { type Message, send } from "./internal/send.ts"
 import * as Manifest from "./Manifest.ts"
 
 /** The header of every request between peers. */
 export const mirrored = { name: "gantry-mirrored", value: "1" } as const
 
 /** The endpoint could not listen. */
-export class BlobEndpointError extends Schema.TaggedError<BlobEndpointError>("@gantry/oci/BlobEndpointError")(
-  "BlobEndpointError",
+export class CannotListen extends Schema.TaggedError<CannotListen>("@gantry/oci/BlobEndpoint/CannotListen")(
+  "CannotListen",
   { address: Schema.String, cause: Schema.Defect() }
 ) {
   override get message(): string {
@@ -38,14 +40,46 @@ export class BlobEndpointError extends Schema.TaggedError<BlobEndpointError>("@g
   }
 }
 
+/** There is no address at which peers could reach the endpoint; the setting `announce` gives one. */
+export class NothingToPublish extends Schema.TaggedError<NothingToPublish>("@gantry/oci/BlobEndpoint/NothingToPublish")(
+  "NothingToPublish",
+  { address: Schema.String, detail: Schema.String }
+) {
+  override get message(): string {
+    return `cannot publish ${this.address} as the address of blobs: ${this.detail}; set "announce" to a host or host:port that peers can reach`
+  }
+}
+
+/** The endpoint does not come up. */
+export class BlobEndpointError extends Schema.TaggedError<BlobEndpointError>("@gantry/oci/BlobEndpointError")(
+  "BlobEndpointError",
+  { reason: Schema.Union([CannotListen, NothingToPublish]) }
+) {
+  override get message(): string {
+    return this.reason.message
+  }
+}
+
 /** Settings; a number or duration that is not positive is ignored. */
 export interface Options {
   /** The address to listen on; 127.0.0.1. */
   readonly host?: string | undefined
-  /** The port to listen on; by default one that is free. */
+  /** The port to listen on, for HTTP/1.1 and h2c alike; by default one that is free. */
   readonly port?: number | undefined
+  /**
+   * The `host:port` to publish, or a host, which takes the port that is bound.
+   * By default what is bound; if that is all interfaces, an address of one that
+   * is not loopback, IPv4 before IPv6.
+   */
+  readonly announce?: string | undefined
   /** Blobs that are sent at once; who asks for one more is sent elsewhere; 10. */
-  readonly maxConcurrentBlobs?: number | undefined
+  readonly maxConcurrent?: number | undefined
+  /** How many of them may be large; 2. */
+  readonly maxConcurrentLarge?: number | undefined
+  /** A blob of more bytes than this is large; 32 MiB. */
+  readonly largeThreshold?: number | undefined
+  /** Blobs that are sent to one IP address at once; as many as in all, since nodes may share an address. */
+  readonly maxConcurrentPerPeer?: number | undefined
   /** How long a client may read nothing before it is cut off; 30 seconds. */
   readonly stallTimeout?: Duration.Input | undefined
   /** How long transfers may go on when the scope closes; 5 seconds. */
@@ -56,7 +90,7 @@ export interface Options {
 export class BlobEndpoint extends Context.Service<
   BlobEndpoint,
   {
-    /** `host:port`, as bound. */
+    /** `host:port`, as published to peers. */
     readonly address: string
   }
 >()("@gantry/oci/BlobEndpoint") {}
@@ -70,49 +104,49 @@ const maxConcurrentManifests = 64
 /** Manifests that are read at once to find their type; bounds memory to as many times 4 MiB. */
 const maxConcurrentReads = 4
 
-/** Connections at once, far more than slots: who is turned away has to be told so. */
-const maxConnections = 2048
-
-/** A request is a few hundred bytes; who takes longer to send them is cut off, by Node, before we see any of it. */
-const requestTimeoutMillis = 10_000
-
 /** The error codes of the distribution specification, and of its reference implementation. */
 type ErrorCode =
   | "BLOB_UNKNOWN"
   | "DENIED"
   | "DIGEST_INVALID"
   | "MANIFEST_UNKNOWN"
-  | "NAME_INVALID"
   | "RANGE_INVALID"
   | "TOOMANYREQUESTS"
   | "UNAVAILABLE"
   | "UNKNOWN"
   | "UNSUPPORTED"
 
-const refuse = (status: number, code: ErrorCode, message: string, headers: Record<string, string> = {}) =>
-  HttpServerResponse.jsonUnsafe({ errors: [{ code, message }] }, { status, headers })
+/** What to send, if it is the answer to a GET. */
+const refuse = (status: number, code: ErrorCode, message: string, headers: Message["headers"] = {}): Message => {
+  const text = Buffer.from(JSON.stringify({ errors: [{ code, message }] }))
+  return {
+    status,
+    headers: { ...headers, "content-type": "application/json", "content-length": `${text.length}` },
+    body: { runForEach: (use) => use(text) }
+  }
+}
 
 const octetStream = "application/octet-stream"
 
 type Folder = "blobs" | "manifests"
 
-const target = /^\/v2\/([^?#]+)\/(blobs|manifests)\/([^/?#]+)$/
+/** Any name of a repository, even none: the digest decides. */
+const target = /^\/v2\/(?:[^?#]*\/)?(blobs|manifests)\/([^/?#]+)(?:\?.*)?$/
 
 /** What a request is for, or why that is refused. */
 const parse = (
   request: HttpServerRequest.HttpServerRequest
-): Result.Result<{ readonly folder: Folder; readonly digest: Digest }, HttpServerResponse.HttpServerResponse> => {
+): Result.Result<{ readonly folder: Folder; readonly digest: Digest }, Message> => {
   if (request.method !== "GET" && request.method !== "HEAD") {
     return Result.fail(refuse(405, "UNSUPPORTED", "blobs are only handed out", { allow: "GET, HEAD" }))
   }
   if (request.headers[mirrored.name] !== mirrored.value) {
     return Result.fail(refuse(400, "DENIED", "only peers are served, who send Gantry-Mirrored: 1"))
   }
-  const [, name = "", folder, digest = ""] = target.exec(request.url) ?? []
+  const [, folder, digest = ""] = target.exec(request.url) ?? []
   if (folder !== "blobs" && folder !== "manifests") {
     return Result.fail(refuse(404, "UNSUPPORTED", "there are blobs and manifests"))
   }
-  if (!isRepository(name)) return Result.fail(refuse(400, "NAME_INVALID", "that is no name of a repository"))
   if (!isDigest(digest)) return Result.fail(refuse(400, "DIGEST_INVALID", "that is no sha256 digest"))
   return Result.succeed({ folder, digest })
 }
@@ -139,21 +173,31 @@ const partOf = (header: string | undefined, size: number): Option.Option<ByteRan
   return Option.some({ offset, length: Math.min(last === "" ? size : Number(last) + 1, size) - offset })
 }
 
-const makeHandler = Effect.fnUntraced(function* (options: Options) {
-  const store = yield* BlobStore
+/** Where the bytes come from: the blob store, or whatever else has blobs by their digests. */
+type Source = Pick<BlobStore["Service"], "open" | "size">
+
+const makeHandler = Effect.fnUntraced(function* (source: Source, options: Options) {
   const stallTimeout = positiveDuration(options.stallTimeout, "30 seconds")
-  const slots = {
-    blobs: yield* Semaphore.make(positiveInteger(options.maxConcurrentBlobs, 10)),
-    manifests: yield* Semaphore.make(maxConcurrentManifests)
-  }
+  const maxConcurrent = positiveInteger(options.maxConcurrent, 10)
+  const maxConcurrentLarge = positiveInteger(options.maxConcurrentLarge, 2)
+  const largeThreshold = positiveInteger(options.largeThreshold, 32 * 1024 ** 2)
+  const maxConcurrentPerPeer = positiveInteger(options.maxConcurrentPerPeer, maxConcurrent)
+  const admit = Admission.make()
   const reading = yield* Semaphore.make(maxConcurrentReads)
 
-  const takeSlot = (of: Semaphore.Semaphore) =>
-    Effect.acquireRelease(of.takeIfAvailable(1), (taken) => (taken ? of.release(1) : Effect.void))
+  /** What sending a blob takes. Only what may be a manifest has the slots of manifests. */
+  const claimsOf = (folder: Folder, size: number, peer: string): ReadonlyArray<Admission.Claim> =>
+    folder === "manifests" && size <= Manifest.maxBytes
+      ? [{ of: "manifests", limit: maxConcurrentManifests }]
+      : [
+          { of: "blobs", limit: maxConcurrent },
+          ...(size > largeThreshold ? [{ of: "large blobs", limit: maxConcurrentLarge }] : []),
+          { of: `blobs for ${peer}`, limit: maxConcurrentPerPeer }
+        ]
 
   /** The type that a manifest gives itself. */
   const manifestType = Effect.fnUntraced(function* (digest: Digest) {
-    const blob = yield* store.open(digest)
+    const blob = yield* source.open(digest)
     if (Option.isNone(blob)) return Option.none()
     return Manifest.mediaTypeOf(Buffer.concat(yield* Stream.runCollect(blob.value.stream)))
   }, Effect.scoped)
@@ -166,13 +210,14 @@ const makeHandler = Effect.fnUntraced(function* (options: Options) {
           Option.getOrElse(() => octetStream)
         )
 
-  const respond = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest) {
+  /** What to answer; what that takes is held until the scope closes. */
+  const answer = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest) {
     const asked = parse(request)
     if (Result.isFailure(asked)) return asked.failure
     const { digest, folder } = asked.success
     const unknown = refuse(404, folder === "blobs" ? "BLOB_UNKNOWN" : "MANIFEST_UNKNOWN", `${digest} is not here`)
 
-    const found = yield* store.size(digest)
+    const found = yield* source.size(digest)
     if (Option.isNone(found)) return unknown
     const size = found.value
     const headers = {
@@ -180,69 +225,96 @@ const makeHandler = Effect.fnUntraced(function* (options: Options) {
       "content-type": yield* typeOf(folder, digest, size),
       "docker-content-digest": digest
     }
-    if (request.method === "HEAD") {
-      return HttpServerResponse.empty({ status: 200, headers: { ...headers, "content-length": `${size}` } })
-    }
+    if (request.method === "HEAD") return { status: 200, headers: { ...headers, "content-length": `${size}` } }
 
     // We give no validator that the condition of an If-Range could name.
     const part = request.headers["if-range"] === undefined ? partOf(request.headers.range, size) : Option.none()
     if (part === "unsatisfiable") {
       return refuse(416, "RANGE_INVALID", `there are ${size} bytes`, { "content-range": `bytes */${size}` })
     }
-    if (!(yield* takeSlot(slots[folder]))) {
-      return refuse(503, "TOOMANYREQUESTS", "as many are being served as can be", { "retry-after": "1" })
-    }
-    const blob = yield* store.open(digest, Option.getOrUndefined(part))
-    if (Option.isNone(blob)) return unknown
+    const peer = Option.getOrElse(request.peerAddress, () => "")
+    if (!(yield* admit(claimsOf(folder, size, peer)))) return busy(request)
+    const body = yield* source.open(digest, Option.getOrUndefined(part))
+    if (Option.isNone(body)) return unknown
 
-    const response = NodeHttpServerRequest.toServerResponse(request) as Http.ServerResponse
-    const message = Option.match(part, {
-      onNone: () => ({ status: 200, headers: { ...headers, "content-length": `${size}` } }),
+    return Option.match(part, {
+      onNone: () => ({ status: 200, headers: { ...headers, "content-length": `${size}` }, body: body.value }),
       onSome: ({ length, offset }) => ({
         status: 206,
         headers: {
           ...headers,
           "content-length": `${length}`,
           "content-range": `bytes ${offset}-${offset + length - 1}/${size}`
-        }
+        },
+        body: body.value
       })
     })
-    yield* send(response, { ...message, body: blob.value }, stallTimeout)
-    // Sent already, which the platform sees and lets be.
-    return HttpServerResponse.empty()
   })
 
-  const explain = (error: StoreError | SendError) =>
-    error._tag === "StoreError" && error.reason === "Unavailable"
-      ? refuse(503, "UNAVAILABLE", "the store cannot be reached")
-      : refuse(500, "UNKNOWN", "the store failed")
+  const respond = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest) {
+    const { body, ...head } = yield* Effect.catch(answer(request), explain)
+    const response = NodeHttpServerRequest.toServerResponse(request)
+    yield* send(response, request.method === "HEAD" ? head : { ...head, body }, stallTimeout)
+  }, Effect.scoped)
 
   return (request: HttpServerRequest.HttpServerRequest) =>
     respond(request).pipe(
-      Effect.tapErrorTag("StoreError", (error) => Effect.logWarning(error.message)),
-      Effect.tapErrorTag("SendError", (error) => Effect.logDebug(`${request.url}: ${error.message}`)),
-      Effect.catch((error) => Effect.succeed(explain(error))),
+      Effect.catchTag("StoreError", logFailure),
+      Effect.catch((error) => Effect.logDebug(`${request.url}: ${error.message}`)),
+      // It has been sent or has broken off, which the platform sees and lets be.
+      Effect.as(HttpServerResponse.empty()),
       Effect.interruptible
     )
 })
 
+/**
+ * Says that there is no slot. Azure's Go agents, who speak nothing but HTTP/2,
+ * take 503 for a broken store.
+ */
+const busy = (request: HttpServerRequest.HttpServerRequest) =>
+  refuse(
+    NodeHttpServerRequest.toIncomingMessage(request).httpVersionMajor === 2 ? 429 : 503,
+    "TOOMANYREQUESTS",
+    "as many are being served as can be",
+    { "retry-after": "1" }
+  )
+
+const logFailure = (error: StoreError) => Effect.logWarning(error.message)
+
+const explain = (error: StoreError) =>
+  Effect.as(
+    logFailure(error),
+    error.reason === "Unavailable"
+      ? refuse(503, "UNAVAILABLE", "the store cannot be reached")
+      : refuse(500, "UNKNOWN", "the store failed")
+  )
+
+/** What is published for what is bound. */
+const publish = ({ announce }: Options, bound: NetAddress.InetAddress) =>
+  Result.match(
+    announce === undefined
+      ? ContentAddress.published(bound, networkInterfaces())
+      : ContentAddress.announced(announce, bound.port),
+    {
+      onSuccess: Effect.succeed,
+      onFailure: (detail) => {
+        const address = announce ?? NetAddress.formatInet(bound)
+        return Effect.fail(new BlobEndpointError({ reason: new NothingToPublish({ address, detail }) }))
+      }
+    }
+  )
+
 const listen = Effect.fnUntraced(function* (options: Options = {}) {
   const { host = "127.0.0.1", port = 0 } = options
-  const server = Http.createServer({ headersTimeout: requestTimeoutMillis, requestTimeout: requestTimeoutMillis })
-  server.maxConnections = maxConnections
-  const { address, serve } = yield* Effect.mapError(
-    NodeHttpServer.make(() => server, {
-      host,
-      port,
-      gracefulShutdownTimeout: positiveDuration(options.shutdownGrace, "5 seconds")
-    }),
-    ({ cause }) => new BlobEndpointError({ address: `${host}:${port}`, cause })
+  const grace = positiveDuration(options.shutdownGrace, "5 seconds")
+  const { address: bound, serve } = yield* Effect.mapError(
+    PlaintextServer.listen({ host, port, grace }),
+    ({ cause }) => new BlobEndpointError({ reason: new CannotListen({ address: `${host}:${port}`, cause }) })
   )
-  // After the grace nothing is waited for, least of all a connection without a request.
-  yield* Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
-  const handle = yield* makeHandler(options)
+  const address = yield* publish(options, bound as NetAddress.InetAddress)
+  const handle = yield* makeHandler(yield* BlobStore, options)
   yield* serve(Effect.flatMap(HttpServerRequest.HttpServerRequest, handle))
-  return BlobEndpoint.of({ address: NetAddress.formatSocketAddress(address) })
+  return BlobEndpoint.of({ address })
 })
 
 /** Hands out the blobs of the store, from when the layer is built until its scope closes. */

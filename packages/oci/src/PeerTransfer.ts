@@ -2,10 +2,18 @@
  * Brings blobs from peers' endpoints into this node's store (parts, Peer
  * transfer).
  */
+import { Members } from "@gantry/coord/Members"
 import * as MonotonicClock from "@gantry/coord/MonotonicClock"
 import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
-import { Transfer, type TransferAttempt, TransferError, type TransferRequest } from "@gantry/coord/Transfer"
-import { describeCause, isRegistry, type Member, maxBlobBytes, type NodeId } from "@gantry/protocol"
+import {
+  NoHolder,
+  StoreFailed,
+  Transfer,
+  TransferAttempt,
+  TransferError,
+  type TransferRequest
+} from "@gantry/coord/Transfer"
+import { describeCause, type Member, maxBlobBytes, type NodeId } from "@gantry/protocol"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -21,7 +29,11 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { mirrored } from "./BlobEndpoint.ts"
 import { BlobStore, type BlobWriteError, type BlobWriter } from "./BlobStore.ts"
+import * as Bars from "./internal/bars.ts"
+import * as ContentAddress from "./internal/contentAddress.ts"
 import { parseContentLength, parseContentRange, parseRetryAfter } from "./internal/headers.ts"
+import * as PeerClient from "./internal/peerClient.ts"
+import { RecentMap } from "./internal/RecentMap.ts"
 import * as Manifest from "./Manifest.ts"
 
 /** Settings; a number or duration that is not positive is ignored. */
@@ -32,9 +44,13 @@ export interface Options {
   readonly stallTimeout?: Duration.Input | undefined
   /** The most bytes of a blob whose size is not known, unless it is a manifest; 64 GiB. */
   readonly maxSize?: number | undefined
-  /** How often the holders are gone through, as long as there is something to go on with; 5. */
-  readonly rounds?: number | undefined
-  /** How long to wait between two rounds, give or take a half, unless a holder says how long it is busy; 1 second. */
+  /** How long the holders are gone through without getting on, once there are bytes to go on from; 30 seconds. */
+  readonly patience?: Duration.Input | undefined
+  /**
+   * How long to wait before the holders are gone through again, give or take a
+   * half; longer each time, up to 10 seconds, or as long as a busy holder says;
+   * 1 second.
+   */
   readonly pause?: Duration.Input | undefined
 }
 
@@ -42,27 +58,40 @@ export interface Options {
 const progressBytes = 64 * 1024
 
 /** How long who sent wrong bytes is not asked for that digest (parts, Peer transfer). */
-const suspicionMillis = 5 * 60 * 1000
+const suspicion = Duration.minutes(5)
 
-/** The most suspicions that are remembered; the oldest leave first. */
-const maxSuspicions = 10_000
+/** How long an address to which no connection came about is left alone: twice as long each time. */
+const outage = { first: Duration.seconds(2), longest: Duration.minutes(1) }
 
-/** No holder's word on how long it is busy is taken beyond this. */
+/** No pause between two rounds is longer, whatever a busy holder says. */
 const maxPause = Duration.seconds(10)
 
-/** Why a holder did not deliver, and for how long it would not. */
-interface Setback {
-  readonly _tag: "Setback"
-  readonly problem: TransferAttempt["problem"]
+/** The most unusable addresses of which it is remembered that they have been warned of. */
+const maxWarnings = 10_000
+
+const { Absent, Barred, Busy, NoAddress, Stalled, Suspicious, Unavailable, Unreachable, WrongBytes } =
+  TransferAttempt.cases
+
+/** The holder gives no part of the blob; it may give the whole. */
+interface RangeRefused {
+  readonly _tag: "RangeRefused"
   readonly detail: string
-  readonly retryAfter: Option.Option<Duration.Duration>
 }
 
-const setback = (
-  problem: Setback["problem"],
-  detail: string,
-  retryAfter: Setback["retryAfter"] = Option.none()
-): Effect.Effect<never, Setback> => Effect.fail({ _tag: "Setback", problem, detail, retryAfter })
+const rangeRefused = (detail: string): Effect.Effect<never, RangeRefused> =>
+  Effect.fail({ _tag: "RangeRefused", detail })
+
+/** Why a holder did not deliver. */
+type Setback = TransferAttempt | RangeRefused
+
+/** Whether to ask the holder again would bring nothing new. */
+const isFinal = TransferAttempt.isAnyOf(["Absent", "NoAddress", "Suspicious", "WrongBytes"])
+
+/** When to ask the holder again, if it depends on itself. */
+const dueOf = (attempt: TransferAttempt, otherwise: Duration.Duration): Duration.Duration => {
+  if (attempt._tag === "Barred") return attempt.remaining
+  return attempt._tag === "Busy" ? Option.getOrElse(attempt.retryAfter, () => otherwise) : otherwise
+}
 
 /** The blob as far as it has come. */
 interface Assembly {
@@ -79,34 +108,45 @@ const describe = (error: HttpClientError): string =>
 
 const make = Effect.fnUntraced(function* (options: Options = {}) {
   const store = yield* BlobStore
+  const members = yield* Members
   const client = HttpClient.withScope(yield* HttpClient.HttpClient)
   const connectTimeout = positiveDuration(options.connectTimeout, "2 seconds")
   const stallTimeout = positiveDuration(options.stallTimeout, "30 seconds")
   const maxSize = positiveInteger(options.maxSize, maxBlobBytes)
-  const rounds = positiveInteger(options.rounds, 5)
+  const patience = positiveDuration(options.patience, "30 seconds")
   const pause = positiveDuration(options.pause, "1 second")
 
-  /** Who sent wrong bytes, and until when that is remembered; the oldest first. */
-  const suspicions = new Map<string, number>()
-  const suspicion = (holder: Member, { digest }: TransferRequest) => `${digest} ${holder.nodeId}`
-  const isSuspicious = (holder: Member, request: TransferRequest) =>
-    Effect.map(MonotonicClock.millis, (now) => (suspicions.get(suspicion(holder, request)) ?? now) > now)
-  const suspect = (holder: Member, request: TransferRequest) =>
-    Effect.map(MonotonicClock.millis, (now) => {
-      const key = suspicion(holder, request)
-      suspicions.delete(key)
-      suspicions.set(key, now + suspicionMillis)
-      for (const oldest of suspicions.keys()) {
-        if (suspicions.size <= maxSuspicions) break
-        suspicions.delete(oldest)
-      }
-    })
+  /** Who sent wrong bytes, by digest and node. */
+  const suspects = Bars.make(suspicion, suspicion)
+  const suspect = (holder: NodeId, { digest }: TransferRequest) => `${digest} ${holder}`
+  /** Addresses to which no connection came about. */
+  const outages = Bars.make(outage.first, outage.longest)
+  const warned = new RecentMap<string, true>(maxWarnings)
 
   // One holder
 
-  const ask = (holder: Member, { digest, kind }: TransferRequest, offset: number) => {
-    const address = Option.getOrElse(holder.contentAddress, () => "")
-    if (!isRegistry(address)) return setback("Unreachable", `it publishes no address of its blobs (${address})`)
+  const addressOf = Effect.fnUntraced(function* ({ contentAddress, nodeId }: Member) {
+    const unusable = (detail: string) => Effect.fail(NoAddress.make({ holder: nodeId, detail }))
+    if (Option.isNone(contentAddress)) return yield* unusable("it publishes no address of its blobs")
+    const published = contentAddress.value
+    const address = ContentAddress.parse(published)
+    if (Result.isSuccess(address)) return address.success
+    const detail = `it publishes "${published}" as the address of its blobs: ${address.failure}`
+    const key = `${nodeId} ${published}`
+    if (!warned.get(key)) {
+      warned.set(key, true)
+      yield* Effect.logWarning(`${nodeId} is not asked for blobs: ${detail}`)
+    }
+    return yield* unusable(detail)
+  })
+
+  const ask = Effect.fnUntraced(function* (holder: Member, { digest, kind }: TransferRequest, offset: number) {
+    const address = yield* addressOf(holder)
+    const unreachable = (detail: string) => Unreachable.make({ holder: holder.nodeId, detail })
+    const remaining = yield* outages.remaining(address)
+    if (Duration.isPositive(remaining)) {
+      return yield* Effect.fail(Barred.make({ holder: holder.nodeId, remaining }))
+    }
     // The digest says it all; a repository there has to be.
     const url = `http://${address}/v2/gantry/${kind === "manifest" ? "manifests" : "blobs"}/${digest}`
     const headers = {
@@ -114,43 +154,52 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
       "accept-encoding": "identity",
       ...(offset === 0 ? {} : { range: `bytes=${offset}-` })
     }
-    return client.execute(HttpClientRequest.get(url, { headers })).pipe(
-      Effect.catch((error) => setback("Unreachable", describe(error))),
+    const response = yield* client.execute(HttpClientRequest.get(url, { headers })).pipe(
+      Effect.mapError((error) => unreachable(describe(error))),
       Effect.timeoutOrElse({
         duration: connectTimeout,
-        orElse: () => setback("Unreachable", `no answer within ${Duration.format(connectTimeout)}`)
-      })
+        orElse: () => Effect.fail(unreachable(`no answer within ${Duration.format(connectTimeout)}`))
+      }),
+      Effect.tapError(() => outages.raise(address))
     )
-  }
+    yield* outages.clear(address)
+    return response
+  })
 
   /** What part of the blob a response carries. */
-  const partOf = Effect.fnUntraced(function* ({ headers, status }: HttpClientResponse, offset: number) {
-    switch (status) {
-      case 200:
-        return { first: 0, total: parseContentLength(headers["content-length"]) }
-      case 206: {
-        const header = headers["content-range"] ?? ""
-        const range = Option.filter(parseContentRange(header), ({ first }) => first === offset)
-        if (Option.isSome(range)) return range.value
-        return yield* setback("WrongBytes", `asked for what follows byte ${offset}, it answered with "${header}"`)
-      }
-      case 404:
-        return yield* setback("Absent", "it does not have it")
-      case 503: {
-        const retryAfter = parseRetryAfter(headers["retry-after"], yield* Clock.currentTimeMillis, maxPause)
-        if (Option.isSome(retryAfter)) return yield* setback("Busy", "it serves as many as it can", retryAfter)
-        return yield* setback("Unreachable", "it cannot reach its own store")
-      }
-      default:
-        return yield* setback("Unreachable", `it answered ${status}`)
+  const partOf = Effect.fnUntraced(function* (
+    { nodeId: holder }: Member,
+    { headers, status }: HttpClientResponse,
+    offset: number
+  ) {
+    const retryAfter = parseRetryAfter(headers["retry-after"], yield* Clock.currentTimeMillis, maxPause)
+    if (status === 404) return yield* Effect.fail(Absent.make({ holder }))
+    if (status === 429 || (status === 503 && Option.isSome(retryAfter))) {
+      return yield* Effect.fail(Busy.make({ holder, retryAfter }))
     }
+    if (offset === 0) {
+      if (status === 200) return { first: 0, total: parseContentLength(headers["content-length"]) }
+    } else if (status === 206) {
+      const header = headers["content-range"] ?? ""
+      const range = parseContentRange(header)
+      if (Option.isSome(range) && range.value.first === offset) return range.value
+      return yield* rangeRefused(`asked for what follows byte ${offset}, it answered with "${header}"`)
+    } else if (status === 200 || status === 400 || status === 416) {
+      return yield* rangeRefused(`asked for what follows byte ${offset}, it answered ${status}`)
+    }
+    return yield* Effect.fail(Unavailable.make({ holder, detail: `it answered ${status}` }))
   })
 
   const restart = ({ contributors, writer }: Assembly) => Effect.map(writer.restart, () => contributors.clear())
 
   /** Appends the body; each `progressBytes` of it within the stall timeout. */
-  const append = Effect.fnUntraced(function* (response: HttpClientResponse, writer: BlobWriter) {
-    const stalled = setback("Stalled", `it sent next to nothing for ${Duration.format(stallTimeout)}`)
+  const append = Effect.fnUntraced(function* (
+    { nodeId: holder }: Member,
+    response: HttpClientResponse,
+    writer: BlobWriter
+  ) {
+    const stalled = (detail: string) => Effect.fail(Stalled.make({ holder, detail }))
+    const tooSlow = stalled(`it sent next to nothing for ${Duration.format(stallTimeout)}`)
     let progressed = yield* MonotonicClock.millis
     let fresh = 0
     const check = Effect.fnUntraced(function* (chunk: Uint8Array) {
@@ -160,11 +209,11 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
         progressed = now
         fresh = 0
       }
-      if (now - progressed >= Duration.toMillis(stallTimeout)) return yield* stalled
+      if (now - progressed >= Duration.toMillis(stallTimeout)) return yield* tooSlow
     })
     yield* response.stream.pipe(
-      Stream.catch((error) => Stream.fromEffect(setback("Stalled", `it broke off: ${describe(error)}`))),
-      Stream.timeoutOrElse({ duration: stallTimeout, orElse: () => Stream.fromEffect(stalled) }),
+      Stream.catch((error) => Stream.fromEffect(stalled(`it broke off: ${describe(error)}`))),
+      Stream.timeoutOrElse({ duration: stallTimeout, orElse: () => Stream.fromEffect(tooSlow) }),
       Stream.runForEach((chunk) => Effect.andThen(check(chunk), writer.append(chunk)))
     )
   })
@@ -173,112 +222,144 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   const receive = Effect.fnUntraced(function* (
     holder: Member,
     request: TransferRequest,
-    assembly: Assembly
+    assembly: Assembly,
+    isWhole: boolean
   ): Effect.fn.Return<void, Setback | BlobWriteError, Scope.Scope> {
     const { contributors, limit, writer } = assembly
-    if (assembly.alone) yield* restart(assembly)
-    const offset = yield* writer.offset
+    const offset = isWhole || assembly.alone ? 0 : yield* writer.offset
     const response = yield* ask(holder, request, offset)
-    if (response.status === 416 && offset > 0) {
-      // It has fewer bytes than we do, and who is right only the digest can tell.
-      yield* restart(assembly)
-      return yield* receive(holder, request, assembly)
-    }
-    const { first, total } = yield* partOf(response, offset)
+    const { first, total } = yield* partOf(holder, response, offset)
     if (Option.isSome(total) && total.value > limit) {
-      return yield* setback("WrongBytes", `it offers ${total.value} bytes where at most ${limit} are due`)
+      const detail = `it offers ${total.value} bytes where at most ${limit} are due`
+      return yield* Effect.fail(WrongBytes.make({ holder: holder.nodeId, detail }))
     }
     if (first === 0) yield* restart(assembly)
     contributors.add(holder.nodeId)
-    yield* append(response, writer)
+    yield* append(holder, response, writer)
     const reached = yield* writer.offset
     if (Option.isSome(total) && reached < total.value) {
-      return yield* setback("Stalled", `it ended after ${reached} of ${total.value} bytes`)
+      const detail = `it ended after ${reached} of ${total.value} bytes`
+      return yield* Effect.fail(Stalled.make({ holder: holder.nodeId, detail }))
     }
   }, Effect.scoped)
 
   /** What wrong bytes say about who sent them. */
   const blame = Effect.fnUntraced(function* (
+    { nodeId: holder }: Member,
     { digest }: TransferRequest,
     assembly: Assembly,
     { detail }: BlobWriteError
   ) {
     const senders = [...assembly.contributors]
     yield* restart(assembly)
-    if (senders.length === 1) return yield* setback("WrongBytes", detail)
+    if (senders.length === 1) return yield* Effect.fail(WrongBytes.make({ holder, detail }))
     assembly.alone = true
     const together = `what ${senders.join(", ")} sent together is wrong: ${detail}`
     yield* Effect.logWarning(`${digest}: ${together}`)
-    return yield* setback("Stalled", together)
+    return yield* Effect.fail(Stalled.make({ holder, detail: together }))
   })
+
+  const note = (holder: Member, request: TransferRequest, setback: Setback) => {
+    const line = `${request.digest} from ${holder.nodeId}: ${setback._tag}${"detail" in setback ? `: ${setback.detail}` : ""}`
+    return setback._tag === "WrongBytes"
+      ? Effect.andThen(suspects.raise(suspect(holder.nodeId, request)), Effect.logWarning(line))
+      : Effect.logDebug(line)
+  }
 
   /** Gets the blob from a holder and commits it, or tells why not. */
   const obtain = Effect.fnUntraced(
-    function* (holder: Member, request: TransferRequest, assembly: Assembly) {
-      if (yield* isSuspicious(holder, request)) {
-        return yield* setback("Suspicious", "it sent wrong bytes lately")
+    function* (holder: Member, request: TransferRequest, assembly: Assembly, isWhole: boolean) {
+      const remaining = yield* suspects.remaining(suspect(holder.nodeId, request))
+      if (Duration.isPositive(remaining)) {
+        return yield* Effect.fail(Suspicious.make({ holder: holder.nodeId, remaining }))
       }
-      yield* Effect.andThen(receive(holder, request, assembly), assembly.writer.commit).pipe(
+      yield* Effect.andThen(receive(holder, request, assembly, isWhole), assembly.writer.commit).pipe(
         Effect.catchTag("BlobWriteError", (error) =>
-          error.reason === "Failed" ? Effect.fail(error) : blame(request, assembly, error)
+          error.reason === "Failed" ? Effect.fail(error) : blame(holder, request, assembly, error)
         )
       )
     },
     (effect, holder, request) =>
-      Effect.tapErrorTag(effect, "Setback", ({ detail, problem }) => {
-        const line = `${request.digest} from ${holder.nodeId}: ${problem}: ${detail}`
-        return problem === "WrongBytes"
-          ? Effect.andThen(suspect(holder, request), Effect.logWarning(line))
-          : Effect.logDebug(line)
-      })
+      Effect.tapError(effect, (error) => (error._tag === "BlobWriteError" ? Effect.void : note(holder, request, error)))
   )
 
   // All holders
+
+  /** Those of our own zone first; each once. */
+  const inOrder = Effect.fnUntraced(function* (holders: ReadonlyArray<Member>) {
+    const view = yield* members.view
+    const zone = Option.flatMap(view.byNodeId(members.self), (member) => member.zone)
+    const isNear = (holder: Member) => Option.isSome(zone) && Option.contains(holder.zone, zone.value)
+    const unique = [...new Map(holders.map((holder) => [holder.nodeId, holder])).values()]
+    return [...unique.filter(isNear), ...unique.filter((holder) => !isNear(holder))]
+  })
 
   const transfer = Effect.fnUntraced(function* (request: TransferRequest) {
     const { digest, kind } = request
     const limit = Option.getOrElse(request.size, () => (kind === "manifest" ? Manifest.maxBytes : maxSize))
     const writer = yield* store.writer(digest, { maxSize: limit })
     const assembly: Assembly = { writer, limit, contributors: new Set(), alone: false }
-    const attempts: Array<TransferAttempt> = []
+    const attempts = new Map<NodeId, TransferAttempt>()
+    const progress = { bytes: 0, at: yield* MonotonicClock.millis }
 
-    let holders = [...new Map(request.holders.map((holder) => [holder.nodeId, holder])).values()]
-    for (let round = 1; true; round++) {
+    let holders = yield* inOrder(request.holders)
+    let longest = pause
+    while (true) {
       const again: Array<Member> = []
       let wait = maxPause
-      for (const holder of holders) {
-        const outcome = yield* Effect.result(obtain(holder, request, assembly))
+      // Who gives no part is asked for the whole after the others, lest what came be dropped in vain.
+      const queue = holders.map((holder) => ({ holder, isWhole: false }))
+      for (const { holder, isWhole } of queue) {
+        const outcome = yield* Effect.result(obtain(holder, request, assembly, isWhole))
         if (Result.isSuccess(outcome)) return { bytes: yield* writer.offset, holder: holder.nodeId }
-        if (outcome.failure._tag === "BlobWriteError") return yield* outcome.failure
-        const { detail, problem, retryAfter } = outcome.failure
-        attempts.push({ holder: holder.nodeId, problem, detail })
-        if (problem !== "Busy" && problem !== "Stalled") continue
+        const setback = outcome.failure
+        if (setback._tag === "BlobWriteError") return yield* setback
+        if (setback._tag === "RangeRefused") {
+          queue.push({ holder, isWhole: true })
+          continue
+        }
+        attempts.set(holder.nodeId, setback)
+        if (isFinal(setback)) continue
         again.push(holder)
-        wait = Duration.min(
-          wait,
-          Option.getOrElse(retryAfter, () => pause)
-        )
+        wait = Duration.min(wait, Duration.max(dueOf(setback, longest), pause))
+      }
+
+      const now = yield* MonotonicClock.millis
+      const reached = yield* writer.offset
+      if (reached >= progress.bytes + progressBytes) {
+        Object.assign(progress, { bytes: reached, at: now })
+        longest = pause
       }
       // Unless there are bytes to go on from, or a lie to sort out, our caller
       // does better: by now it may find other holders.
-      const isWorthwhile = assembly.alone || (yield* writer.offset) > 0
-      if (round === rounds || again.length === 0 || !isWorthwhile) {
-        return yield* new TransferError({ reason: "NoHolder", digest, attempts })
+      const isWorthwhile = assembly.alone || reached > 0
+      const isOver = now - progress.at >= Duration.toMillis(patience)
+      if (again.length === 0 || !isWorthwhile || isOver) {
+        return yield* new TransferError({ digest, reason: new NoHolder({ attempts: [...attempts.values()] }) })
       }
       holders = again
       yield* Effect.sleep(Duration.times(wait, yield* Random.nextBetween(0.5, 1.5)))
+      longest = Duration.min(Duration.times(longest, 2), maxPause)
     }
   }, Effect.scoped)
 
   const fetch = Effect.fn("PeerTransfer.fetch")((request: TransferRequest) =>
     Effect.catchTag(transfer(request), "BlobWriteError", (cause) =>
-      Effect.fail(new TransferError({ reason: "Store", digest: request.digest, attempts: [], cause }))
+      Effect.fail(new TransferError({ digest: request.digest, reason: new StoreFailed({ cause }) }))
     )
   )
 
   return Transfer.of({ fetch })
 })
 
-/** Transfers over the given HTTP client into the store. */
-export const layer = (options?: Options): Layer.Layer<Transfer, never, BlobStore | HttpClient.HttpClient> =>
-  Layer.effect(Transfer, make(options))
+/** Transfers over a given HTTP client into the store. */
+export const layerNoHttpClient = (
+  options?: Options
+): Layer.Layer<Transfer, never, BlobStore | HttpClient.HttpClient | Members> => Layer.effect(Transfer, make(options))
+
+/**
+ * Transfers into the store, over a client of their own: it never uses a proxy,
+ * and speaks HTTP/1.1, or h2c to peers that speak nothing else.
+ */
+export const layer = (options?: Options): Layer.Layer<Transfer, never, BlobStore | Members> =>
+  Layer.provide(layerNoHttpClient(options), PeerClient.layer)

@@ -4,7 +4,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Store } from "@gantry/coord"
 import { BlobEndpoint, BlobStore } from "@gantry/oci"
 import type { Digest } from "@gantry/protocol"
-import { Deferred, Effect, Exit, Fiber, Latch, Layer, Option, Scope } from "effect"
+import { Context, Effect, Exit, Fiber, Latch, Layer, Option, Scope, Stream, SubscriptionRef } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
 import type { HttpMethod } from "effect/http/HttpMethod"
 import { TestClock } from "effect/testing"
@@ -48,12 +48,12 @@ const assertBytes = (actual: Uint8Array, expected: Uint8Array) =>
 const errorCode = (body: Buffer): string => JSON.parse(body.toString()).errors[0].code
 
 /** A connection that has sent a request, or nothing, and reads nothing until it is resumed. */
-const connect = Effect.fnUntraced(function* (request: string) {
+const connect = Effect.fnUntraced(function* (request: string, localAddress = "127.0.0.1") {
   const { address } = yield* BlobEndpoint.BlobEndpoint
   const [host = "", port] = address.split(":")
   const socket = yield* Effect.acquireRelease(
     Effect.callback<Net.Socket>((resume) => {
-      const socket = Net.connect({ host, port: Number(port) }, () => {
+      const socket = Net.connect({ host, port: Number(port), localAddress }, () => {
         socket.write(request, () => resume(Effect.succeed(socket)))
       })
       socket.on("error", () => {})
@@ -74,6 +74,39 @@ const connect = Effect.fnUntraced(function* (request: string) {
 })
 const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: peer\r\nGantry-Mirrored: 1\r\nConnection: close\r\n\r\n`
 
+/** Blobs of which none, but for small ones, is sent before it is said. */
+const holding = Effect.fnUntraced(function* (contents: ReadonlyArray<Uint8Array>) {
+  const gate = yield* Latch.make()
+  const opened = yield* SubscriptionRef.make(0)
+  const blobs = layerBlobs(contents, (store) => ({
+    open: (digest, range) =>
+      Effect.map(
+        store.open(digest, range),
+        Option.map((blob) => ({
+          ...blob,
+          runForEach: (use) =>
+            blob.size < 10_000
+              ? blob.runForEach(use)
+              : SubscriptionRef.update(opened, (count) => count + 1).pipe(
+                  Effect.andThen(gate.await),
+                  Effect.andThen(blob.runForEach(use))
+                )
+        }))
+      )
+  }))
+  return {
+    blobs,
+    /** Waits until so many are to be sent. */
+    opened: (count: number) =>
+      SubscriptionRef.changes(opened).pipe(
+        Stream.filter((now) => now >= count),
+        Stream.runHead
+      ),
+    /** Has them sent. */
+    go: gate.open
+  }
+})
+
 const serving = (blobs: Layer.Layer<BlobStore.BlobStore>, options?: BlobEndpoint.Options) =>
   Effect.provide(
     Layer.fresh(BlobEndpoint.layer(options)).pipe(Layer.provide(blobs), Layer.merge(NodeHttpClient.layerUndici))
@@ -92,6 +125,18 @@ describe("BlobEndpoint", () => {
           assert.strictEqual(headers["accept-ranges"], "bytes")
           assert.strictEqual(headers["docker-content-digest"], digest)
           assertBytes(body, method === "GET" ? bytes : empty)
+        }
+      }).pipe(serve)
+    )
+
+    it.effect("by the digest alone, whatever repository is named", () =>
+      Effect.gen(function* () {
+        for (const name of ["_", "a/manifests/b/blobs/c", "Library/nginx", "..%2f..", "a".repeat(300)]) {
+          assertBytes((yield* ask(blobPath(digest, name))).body, bytes)
+          assertBytes((yield* ask(manifestPath(manifestDigest, name))).body, manifest)
+        }
+        for (const path of [`/v2/blobs/${digest}`, `/v2//blobs/${digest}`, `${blobPath(digest)}?ns=docker.io`]) {
+          assert.strictEqual((yield* ask(path)).status, 200, path)
         }
       }).pipe(serve)
     )
@@ -177,9 +222,8 @@ describe("BlobEndpoint", () => {
           [manifestPath("latest"), 400, "DIGEST_INVALID"],
           [blobPath(digest.toUpperCase()), 400, "DIGEST_INVALID"],
           [blobPath(`sha512:${"0".repeat(128)}`), 400, "DIGEST_INVALID"],
-          [blobPath(digest, "Library/nginx"), 400, "NAME_INVALID"],
-          [blobPath(digest, "..%2f.."), 400, "NAME_INVALID"],
-          [blobPath(digest, "a".repeat(256)), 400, "NAME_INVALID"],
+          [`/v2/gantry/blobs/${digest}/more`, 404, "UNSUPPORTED"],
+          [`/v2/gantry/blob/${digest}`, 404, "UNSUPPORTED"],
           ["/v2/", 404, "UNSUPPORTED"],
           ["/v2/gantry/tags/list", 404, "UNSUPPORTED"],
           ["/metrics", 404, "UNSUPPORTED"]
@@ -223,41 +267,84 @@ describe("BlobEndpoint", () => {
 
     it.effect("the eleventh blob at once, and only that", () =>
       Effect.gen(function* () {
-        const gate = yield* Latch.make()
-        const ten = yield* Deferred.make<void>()
-        let open = 0
-        const blobs = layerBlobs([bytes, manifest], (store) => ({
-          open: (digest, range) =>
-            Effect.map(
-              store.open(digest, range),
-              Option.map((blob) => {
-                if (blob.size !== bytes.length) return blob
-                if (++open === 10) Deferred.doneUnsafe(ten, Exit.void)
-                return { ...blob, runForEach: (use) => Effect.andThen(gate.await, blob.runForEach(use)) }
-              })
-            )
-        }))
+        const held = yield* holding([bytes, manifest])
         yield* Effect.gen(function* () {
           const running = yield* Effect.forkChild(
             Effect.replicateEffect(ask(blobPath(digest)), 10, { concurrency: 10 })
           )
-          yield* Deferred.await(ten)
+          yield* held.opened(10)
           const refused = yield* ask(blobPath(digest))
           assert.deepStrictEqual([refused.status, errorCode(refused.body)], [503, "TOOMANYREQUESTS"])
           assert.strictEqual(refused.headers["retry-after"], "1")
           assert.strictEqual((yield* ask(blobPath(digest), {}, "HEAD")).status, 200)
           assert.strictEqual((yield* ask(manifestPath(manifestDigest))).status, 200)
           assert.strictEqual((yield* ask(blobPath(absent))).status, 404)
-          yield* gate.open
+          yield* held.go
           for (const { body } of yield* Fiber.join(running)) assertBytes(body, bytes)
           assert.strictEqual((yield* ask(blobPath(digest))).status, 200)
-        }).pipe(serving(blobs))
+        }).pipe(serving(held.blobs))
+      })
+    )
+
+    it.effect("the third large blob at once, under whatever path, and only that", () =>
+      Effect.gen(function* () {
+        const small = bytesOf(4, 100_000)
+        const held = yield* holding([bytes, large, small])
+        yield* Effect.gen(function* () {
+          const running = yield* Effect.forkChild(
+            Effect.all([ask(blobPath(largeDigest)), ask(manifestPath(largeDigest))], { concurrency: 2 })
+          )
+          yield* held.opened(2)
+          for (const path of [blobPath(largeDigest), manifestPath(largeDigest)]) {
+            assert.deepStrictEqual((yield* ask(path)).status, 503)
+            assert.deepStrictEqual((yield* ask(path, { range: "bytes=0-0" })).status, 503)
+            assert.deepStrictEqual((yield* ask(path, {}, "HEAD")).status, 200)
+          }
+          const smalls = yield* Effect.forkChild(
+            Effect.replicateEffect(ask(blobPath(BlobStore.digestOf(small))), 8, { concurrency: 8 })
+          )
+          yield* held.opened(10)
+          yield* held.go
+          for (const { body } of yield* Fiber.join(running)) assertBytes(body, large)
+          for (const { body } of yield* Fiber.join(smalls)) assertBytes(body, small)
+          assert.strictEqual((yield* ask(blobPath(largeDigest), { range: "bytes=0-0" })).status, 206)
+        }).pipe(serving(held.blobs, { largeThreshold: 100_000 }))
+      })
+    )
+
+    it.effect("no more large blobs than are set", () =>
+      Effect.gen(function* () {
+        const held = yield* holding([bytes])
+        yield* Effect.gen(function* () {
+          const running = yield* Effect.forkChild(ask(blobPath(digest)))
+          yield* held.opened(1)
+          assert.strictEqual((yield* ask(blobPath(digest))).status, 503)
+          yield* held.go
+          yield* Fiber.join(running)
+        }).pipe(serving(held.blobs, { largeThreshold: bytes.length - 1, maxConcurrentLarge: 1 }))
+      })
+    )
+
+    it.effect("the third blob at once to one address, if two are set, and serves others", () =>
+      Effect.gen(function* () {
+        const held = yield* holding([bytes])
+        yield* Effect.gen(function* () {
+          const running = yield* Effect.forkChild(Effect.replicateEffect(ask(blobPath(digest)), 2, { concurrency: 2 }))
+          yield* held.opened(2)
+          assert.strictEqual((yield* ask(blobPath(digest))).status, 503)
+          const other = yield* connect(get(blobPath(digest)), "127.0.0.2")
+          yield* held.opened(3)
+          yield* held.go
+          yield* Fiber.join(running)
+          assert.isAbove(yield* other.drain, bytes.length)
+          assert.strictEqual((yield* ask(blobPath(digest))).status, 200)
+        }).pipe(serving(held.blobs, { maxConcurrentPerPeer: 2 }))
       })
     )
   })
 
   describe("with a client", () => {
-    const serveOne = serving(BlobStore.layerMemory([large]), { maxConcurrentBlobs: 1 })
+    const serveOne = serving(BlobStore.layerMemory([large]), { maxConcurrent: 1 })
     const isFree = Effect.map(ask(blobPath(largeDigest), { range: "bytes=0-0" }), ({ status }) => status === 206)
     const untilTaken = Effect.repeat(isFree, { until: (free) => !free })
 
@@ -346,11 +433,60 @@ describe("BlobEndpoint", () => {
     )
   })
 
+  describe("publishes", () => {
+    const published = (options: BlobEndpoint.Options) =>
+      Effect.scoped(
+        Effect.map(
+          Layer.build(Layer.fresh(BlobEndpoint.layer(options)).pipe(Layer.provide(BlobStore.layerMemory()))),
+          (context) => Context.get(context, BlobEndpoint.BlobEndpoint).address
+        )
+      )
+
+    it.effect("what it is told to announce, with the bound port where no other is named", () =>
+      Effect.gen(function* () {
+        assert.match(yield* published({}), /^127\.0\.0\.1:[1-9]\d*$/)
+        for (const [announce, address] of [
+          ["node-1.example.com:5001", /^node-1\.example\.com:5001$/],
+          ["192.0.2.7:80", /^192\.0\.2\.7:80$/],
+          ["[2001:db8::7]:5001", /^\[2001:db8::7\]:5001$/],
+          ["node-1.example.com", /^node-1\.example\.com:[1-9]\d*$/],
+          ["2001:db8::7", /^\[2001:db8::7\]:[1-9]\d*$/],
+          ["[2001:db8::7]", /^\[2001:db8::7\]:[1-9]\d*$/]
+        ] as const) {
+          assert.match(yield* published({ announce, host: "0.0.0.0" }), address)
+        }
+      })
+    )
+
+    it.effect("nothing that no peer could use, and says which setting to change", () =>
+      Effect.gen(function* () {
+        for (const announce of [
+          "0.0.0.0",
+          "0.0.0.0:5001",
+          "[::]:5001",
+          "node-1:0",
+          "http://node-1:5001",
+          "node 1",
+          ""
+        ]) {
+          const error = yield* Effect.flip(published({ announce }))
+          assert.strictEqual(error.reason._tag, "NothingToPublish", announce)
+          assert.include(error.message, "announce")
+        }
+        const detail = yield* published({ announce: "[::]:1" }).pipe(
+          Effect.catchReason("BlobEndpointError", "NothingToPublish", ({ detail }) => Effect.succeed(detail))
+        )
+        assert.include(detail, "all interfaces")
+      })
+    )
+  })
+
   it.effect("says where it cannot listen", () =>
     Effect.gen(function* () {
       const { address } = yield* BlobEndpoint.BlobEndpoint
       const taken = BlobEndpoint.layer({ port: Number(address.split(":")[1]) })
       const error = yield* Effect.flip(Layer.build(Layer.fresh(taken).pipe(Layer.provide(BlobStore.layerMemory()))))
+      assert.strictEqual(error.reason._tag, "CannotListen")
       assert.include(error.message, address)
       assert.include(error.message, "EADDRINUSE")
     }).pipe(serve)

@@ -245,7 +245,7 @@ export const start = Effect.fnUntraced(function* (world: World, machine: Machine
           Layer.provide(OriginPump.layer({ maxConcurrentPulls: machine.planned.ceiling })),
           Layer.provide(world.origin.layer(machine.index, isAlive))
         ),
-        PeerTransfer.layer().pipe(
+        PeerTransfer.layerNoHttpClient().pipe(
           Layer.provide(
             SimulatedPeers.layerClient(transport, (host) => {
               const index = Number(host.slice(host.lastIndexOf("-") + 1))

@@ -1,9 +1,17 @@
 /**
  * Transfers that end as a test says.
  */
-import { Transfer, TransferError, type TransferReport, type TransferRequest } from "@gantry/coord/Transfer"
-import type { Digest } from "@gantry/protocol"
+import {
+  NoHolder,
+  Transfer,
+  type TransferAttempt,
+  TransferError,
+  type TransferReport,
+  type TransferRequest
+} from "@gantry/coord/Transfer"
+import type { Digest, NodeId } from "@gantry/protocol"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -26,10 +34,19 @@ export class TestTransfer extends Context.Service<
   }
 >()("@gantry/testkit/TestTransfer") {}
 
+/** What a holder did instead of delivering, with details that do not matter. */
+export const attemptOf = (tag: TransferAttempt["_tag"], holder: NodeId): TransferAttempt => ({
+  _tag: tag,
+  holder,
+  detail: "as the test says",
+  retryAfter: Option.none(),
+  remaining: Duration.seconds(1)
+})
+
 const fromFirst = ({ digest, holders, size }: TransferRequest): Effect.Effect<TransferReport, TransferError> => {
   const first = holders[0]
   return first === undefined
-    ? Effect.fail(new TransferError({ reason: "NoHolder", digest, attempts: [] }))
+    ? Effect.fail(new TransferError({ digest, reason: new NoHolder({ attempts: [] }) }))
     : Effect.succeed({ bytes: Option.getOrElse(size, () => 0), holder: first.nodeId })
 }
 

@@ -104,16 +104,19 @@ export const judge = (peer: PeerState, now: number, blob: Watch.Blob): Watch.Jud
   peer.watch === undefined ? "over" : Watch.judge(peer.watch, now, blob)
 
 /** It did not deliver what it said it had. Who is busy has it, however long it is busy. */
-export const penalize = (peer: PeerState, problem: TransferAttempt["problem"]): PeerState => {
+export const penalize = (peer: PeerState, problem: TransferAttempt["_tag"]): PeerState => {
   switch (problem) {
     case "Busy":
+    case "Barred":
       return peer
+    case "Unavailable":
     case "Unreachable":
     case "Stalled": {
       const strikes = peer.strikes + 1
       return strikes >= maxStrikes ? discredit({ ...peer, strikes }) : { ...peer, strikes }
     }
     case "Absent":
+    case "NoAddress":
     case "WrongBytes":
     case "Suspicious":
       return discredit(peer)

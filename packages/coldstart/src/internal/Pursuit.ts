@@ -144,9 +144,10 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
 
     const notDelivered = Effect.fnUntraced(function* (holders: ReadonlyArray<NodeId>, error: TransferError) {
       // What the store does not take from a peer it would not take from the origin either.
-      if (error.reason === "Store") return yield* fail(new StoreFailed({ cause: error.cause ?? error }))
+      if (error.reason._tag === "StoreFailed")
+        return yield* fail(new StoreFailed({ cause: error.reason.cause ?? error }))
       yield* say("fetch", error.message)
-      state = PursuitState.penalize(state, holders, error.attempts)
+      state = PursuitState.penalize(state, holders, error.reason.attempts)
       yield* pause
     })
 

@@ -196,7 +196,7 @@ export const penalize = (
 ): PursuitState => {
   let next = state
   for (const holder of holders) {
-    const problem = attempts.findLast((attempt) => attempt.holder === holder)?.problem ?? "Unreachable"
+    const problem = attempts.find((attempt) => attempt.holder === holder)?._tag ?? "Unreachable"
     next = update(next, holder, (peer) => PeerState.penalize(peer, problem))
     if (problem === "Busy") next = { ...next, areHoldersBusy: true }
   }

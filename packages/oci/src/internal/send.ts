@@ -1,20 +1,20 @@
 /**
- * Sends a body over Node's response, and knows when each piece has left the
- * process. An HTTP response that is handed to the platform is out of sight
- * before its last bytes are: a client that stops reading would cost nothing
- * that is counted.
+ * Sends a message over Node's response, of HTTP/1.1 or HTTP/2, and knows when
+ * each piece of it has left the process. An HTTP response that is handed to
+ * the platform is out of sight before its last bytes are: a client that stops
+ * reading would cost nothing that is counted.
  */
 
-import type { ServerResponse } from "node:http"
+import type * as Http from "node:http"
+import type * as Http2 from "node:http2"
 import type { StoreError } from "@gantry/coord/Store"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { Blob } from "../BlobStore.ts"
 
-/** `Stalled`: nothing went out for too long. `Closed`: the client went away. */
-export class SendError extends Schema.TaggedError<SendError>("@gantry/oci/SendError")("SendError", {
-  reason: Schema.Literals(["Stalled", "Closed"]),
+/** Nothing went out for too long. */
+export class Stalled extends Schema.TaggedError<Stalled>("@gantry/oci/internal/Stalled")("Stalled", {
   detail: Schema.String
 }) {
   override get message(): string {
@@ -22,43 +22,75 @@ export class SendError extends Schema.TaggedError<SendError>("@gantry/oci/SendEr
   }
 }
 
-type Write = (done: (error?: Error | null) => void) => void
+/** The client went away. */
+export class Closed extends Schema.TaggedError<Closed>("@gantry/oci/internal/Closed")("Closed", {
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return this.detail
+  }
+}
 
-/** Waits until what is written has been flushed. When the client goes away the platform interrupts this. */
-const flushed = (write: Write) =>
-  Effect.callback<void, SendError>((resume) =>
-    write((error) =>
-      resume(error ? Effect.fail(new SendError({ reason: "Closed", detail: error.message })) : Effect.void)
-    )
-  )
+export type SendError = Stalled | Closed
+
+export type Response = Http.ServerResponse | Http2.Http2ServerResponse
 
 /** What to send. */
 export interface Message {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
-  readonly body: Blob
+  /** Without it the message ends with its headers. */
+  readonly body?: Pick<Blob, "runForEach"> | undefined
 }
 
+type Write = (done: (error?: Error | null) => void) => void
+
 /**
- * Sends the message to its end; a piece of it may take `stallTimeout` to go
- * out. After a failure the connection is gone, so that the client cannot take
- * a part for the whole.
+ * Waits until what is written has been flushed, which for HTTP/2 is no sooner
+ * than the client's window allows.
  */
+const flushed = (response: Response, write: Write) =>
+  Effect.callback<void, Closed>((resume) => {
+    const close = (error?: Error | null) =>
+      resume(Effect.fail(new Closed({ detail: error?.message ?? "the client went away" })))
+    const leave = () => close()
+    // A response that is gone calls nobody back.
+    if (response.destroyed) return leave()
+    response.once("close", leave)
+    write((error) => {
+      response.off("close", leave)
+      if (error) close(error)
+      else resume(Effect.void)
+    })
+    return Effect.sync(() => void response.off("close", leave))
+  })
+
+/** Ends the stream of HTTP/2, or else the connection, so that the client cannot take a part for the whole. */
+const abort = (response: Response) =>
+  Effect.sync(() => {
+    if ("stream" in response) response.stream.destroy(new Error("the response broke off"))
+    else response.destroy()
+  })
+
+/** Sends the message to its end; a piece of it may take `stallTimeout` to go out. */
 export const send = (
-  response: ServerResponse,
+  response: Response,
   { body, headers, status }: Message,
   stallTimeout: Duration.Duration
 ): Effect.Effect<void, StoreError | SendError> => {
   const detail = `the client read nothing for ${Duration.format(stallTimeout)}`
   const inTime = (write: Write) =>
-    Effect.timeoutOrElse(flushed(write), {
+    Effect.timeoutOrElse(flushed(response, write), {
       duration: stallTimeout,
-      orElse: () => Effect.fail(new SendError({ reason: "Stalled", detail }))
+      orElse: () => Effect.fail(new Stalled({ detail }))
     })
+  // The methods of the two kinds of response are the same but for their types.
+  const either = response as Http.ServerResponse
+  const pieces = body?.runForEach((piece) => inTime((done) => either.write(piece, done))) ?? Effect.void
 
-  return Effect.sync(() => response.writeHead(status, headers)).pipe(
-    Effect.andThen(body.runForEach((piece) => inTime((done) => response.write(piece, done)))),
-    Effect.andThen(inTime((done) => response.end(done))),
-    Effect.onError(() => Effect.sync(() => response.destroy()))
+  return Effect.sync(() => either.writeHead(status, headers)).pipe(
+    Effect.andThen(pieces),
+    Effect.andThen(inTime((done) => either.end(done))),
+    Effect.onError(() => abort(response))
   )
 }

@@ -1,4 +1,6 @@
 import * as Http from "node:http"
+import * as Http2 from "node:http2"
+import type * as Net from "node:net"
 import { BlobEndpoint, type BlobStore } from "@gantry/oci"
 import { Member, NodeId } from "@gantry/protocol"
 import { Context, Effect, Layer, Option, Queue } from "effect"
@@ -30,7 +32,8 @@ export interface Asked {
 /** A peer that answers however the test wants, and the requests it was sent. */
 export const scriptedPeer = Effect.fnUntraced(function* (
   name: string,
-  answer: (response: Http.ServerResponse, asked: Asked, count: number) => void
+  answer: (response: Http.ServerResponse, asked: Asked, count: number) => void,
+  port = 0
 ) {
   const requests = yield* Queue.unbounded<Asked>()
   let count = 0
@@ -40,16 +43,45 @@ export const scriptedPeer = Effect.fnUntraced(function* (
     answer(response, asked, ++count)
   })
   yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
+    Effect.callback<void>((resume) => void server.listen(port, "127.0.0.1", () => resume(Effect.void))),
     () =>
       Effect.callback<void>((resume) => {
         server.close(() => resume(Effect.void))
         server.closeAllConnections()
       })
   )
-  const address = server.address()
-  const port = typeof address === "object" && address !== null ? address.port : 0
-  return { member: memberAt(name, `127.0.0.1:${port}`), requests }
+  return { member: memberAt(name, `127.0.0.1:${portOf(server)}`), requests }
+})
+
+const portOf = (server: Net.Server): number => (server.address() as Net.AddressInfo).port
+
+/** A peer that speaks HTTP/2 with prior knowledge and nothing else. */
+export const h2cPeer = Effect.fnUntraced(function* (name: string, answer: (stream: Http2.ServerHttp2Stream) => void) {
+  const sockets = new Set<Net.Socket>()
+  let refused = 0
+  const server = Http2.createServer()
+  server.on("connection", (socket: Net.Socket) => sockets.add(socket))
+  server.on("sessionError", () => refused++)
+  server.on("stream", (stream: Http2.ServerHttp2Stream) => {
+    stream.on("error", () => {})
+    answer(stream)
+  })
+  const stop = Effect.callback<void>((resume) => {
+    server.close(() => resume(Effect.void))
+    for (const socket of sockets) socket.destroy()
+  })
+  yield* Effect.acquireRelease(
+    Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
+    () => stop
+  )
+  const port = portOf(server)
+  return {
+    member: memberAt(name, `127.0.0.1:${port}`),
+    port,
+    /** How many connections did not begin as HTTP/2 does. */
+    refused: () => refused,
+    stop
+  }
 })
 
 /** The first byte that a range asks for. */
