@@ -20,11 +20,12 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import { BlobStore, type ByteRange } from "./BlobStore.ts"
+import { BlobStore } from "./BlobStore.ts"
+import * as HttpRange from "./HttpRange.ts"
+import { type Message as HttpMessage, send } from "./HttpSend.ts"
 import * as Admission from "./internal/admission.ts"
 import * as ContentAddress from "./internal/contentAddress.ts"
 import * as PlaintextServer from "./internal/plaintextServer.ts"
-import { type Message, send } from "./internal/send.ts"
 import * as Manifest from "./Manifest.ts"
 
 /** The header of every request between peers. */
@@ -116,6 +117,8 @@ type ErrorCode =
   | "UNKNOWN"
   | "UNSUPPORTED"
 
+type Message = HttpMessage<StoreError>
+
 /** What to send, if it is the answer to a GET. */
 const refuse = (status: number, code: ErrorCode, message: string, headers: Message["headers"] = {}): Message => {
   const text = Buffer.from(JSON.stringify({ errors: [{ code, message }] }))
@@ -149,28 +152,6 @@ const parse = (
   }
   if (!isDigest(digest)) return Result.fail(refuse(400, "DIGEST_INVALID", "that is no sha256 digest"))
   return Result.succeed({ folder, digest })
-}
-
-/** The one range that a header asks for. */
-const single = /^bytes=[ \t]*(\d*)-(\d*)[ \t]*$/i
-
-/**
- * The part of a blob that a `Range` header asks for (RFC 9110, section 14.2).
- * None, so the whole, where the header is none of ours or malformed, or has
- * several ranges, as a server may choose; `unsatisfiable` where the blob ends
- * before the range begins.
- */
-const partOf = (header: string | undefined, size: number): Option.Option<ByteRange> | "unsatisfiable" => {
-  const [, first = "", last = ""] = single.exec(header ?? "") ?? []
-  if (first === "" && last === "") return Option.none()
-  if (first === "") {
-    const length = Math.min(Number(last), size)
-    return length === 0 ? "unsatisfiable" : Option.some({ offset: size - length, length })
-  }
-  const offset = Number(first)
-  if (last !== "" && Number(last) < offset) return Option.none()
-  if (offset >= size) return "unsatisfiable"
-  return Option.some({ offset, length: Math.min(last === "" ? size : Number(last) + 1, size) - offset })
 }
 
 /** Where the bytes come from: the blob store, or whatever else has blobs by their digests. */
@@ -228,7 +209,8 @@ const makeHandler = Effect.fnUntraced(function* (source: Source, options: Option
     if (request.method === "HEAD") return { status: 200, headers: { ...headers, "content-length": `${size}` } }
 
     // We give no validator that the condition of an If-Range could name.
-    const part = request.headers["if-range"] === undefined ? partOf(request.headers.range, size) : Option.none()
+    const part =
+      request.headers["if-range"] === undefined ? HttpRange.partOf(request.headers.range, size) : Option.none()
     if (part === "unsatisfiable") {
       return refuse(416, "RANGE_INVALID", `there are ${size} bytes`, { "content-range": `bytes */${size}` })
     }

@@ -3,7 +3,7 @@
  * way, or the cluster and the registry.
  */
 import * as MonotonicClock from "@gantry/coord/MonotonicClock"
-import { BlobStore, Fills } from "@gantry/oci"
+import { BlobStore, Fills, type HttpSend } from "@gantry/oci"
 import type { ContentKind, Digest, OriginRef } from "@gantry/protocol"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -13,7 +13,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberMap from "effect/FiberMap"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { type Hangup, Miss } from "./Miss.ts"
+import { Miss } from "./Miss.ts"
 
 /** A blob that a client wants. */
 export interface Wanted {
@@ -55,8 +55,8 @@ export interface Delivery {
    */
   readonly runForEach: (
     range: BlobStore.ByteRange,
-    use: (piece: Uint8Array) => Effect.Effect<void, Hangup>
-  ) => Effect.Effect<void, Miss | Hangup>
+    use: (piece: Uint8Array) => Effect.Effect<void, HttpSend.SendError>
+  ) => Effect.Effect<void, Miss | HttpSend.SendError>
 }
 
 /** Settings; a duration that is not positive is ignored. */
@@ -179,7 +179,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
 
     const follow = Effect.fnUntraced(function* (
       range: BlobStore.ByteRange,
-      use: (piece: Uint8Array) => Effect.Effect<void, Hangup>
+      use: (piece: Uint8Array) => Effect.Effect<void, HttpSend.SendError>
     ) {
       const end = range.offset + range.length
       let position = range.offset
@@ -210,7 +210,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
 
     const runForEach = Effect.fnUntraced(function* (
       range: BlobStore.ByteRange,
-      use: (piece: Uint8Array) => Effect.Effect<void, Hangup>
+      use: (piece: Uint8Array) => Effect.Effect<void, HttpSend.SendError>
     ) {
       let last = yield* MonotonicClock.millis
       const silence = Effect.gen(function* () {

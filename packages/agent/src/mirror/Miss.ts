@@ -18,12 +18,3 @@ export class Miss extends Schema.TaggedError<Miss>("@gantry/agent/mirror/Miss")(
     return `${this.rule}: ${this.detail}`
   }
 }
-
-/** The client went away, or took nothing for too long. */
-export class Hangup extends Schema.TaggedError<Hangup>("@gantry/agent/mirror/Hangup")("Hangup", {
-  detail: Schema.String
-}) {
-  override get message(): string {
-    return this.detail
-  }
-}

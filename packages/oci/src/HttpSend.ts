@@ -7,14 +7,12 @@
 
 import type * as Http from "node:http"
 import type * as Http2 from "node:http2"
-import type { StoreError } from "@gantry/coord/Store"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { Blob } from "../BlobStore.ts"
 
 /** Nothing went out for too long. */
-export class Stalled extends Schema.TaggedError<Stalled>("@gantry/oci/internal/Stalled")("Stalled", {
+export class Stalled extends Schema.TaggedError<Stalled>("@gantry/oci/Stalled")("Stalled", {
   detail: Schema.String
 }) {
   override get message(): string {
@@ -23,7 +21,7 @@ export class Stalled extends Schema.TaggedError<Stalled>("@gantry/oci/internal/S
 }
 
 /** The client went away. */
-export class Closed extends Schema.TaggedError<Closed>("@gantry/oci/internal/Closed")("Closed", {
+export class Closed extends Schema.TaggedError<Closed>("@gantry/oci/Closed")("Closed", {
   detail: Schema.String
 }) {
   override get message(): string {
@@ -35,12 +33,19 @@ export type SendError = Stalled | Closed
 
 export type Response = Http.ServerResponse | Http2.Http2ServerResponse
 
+/** A body that comes in pieces; its own failure breaks the message off. */
+export interface Body<E> {
+  readonly runForEach: (
+    use: (piece: Uint8Array) => Effect.Effect<void, SendError>
+  ) => Effect.Effect<void, E | SendError>
+}
+
 /** What to send. */
-export interface Message {
+export interface Message<E = never> {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
   /** Without it the message ends with its headers. */
-  readonly body?: Pick<Blob, "runForEach"> | undefined
+  readonly body?: Body<E> | undefined
 }
 
 type Write = (done: (error?: Error | null) => void) => void
@@ -73,11 +78,11 @@ const abort = (response: Response) =>
   })
 
 /** Sends the message to its end; a piece of it may take `stallTimeout` to go out. */
-export const send = (
+export const send = <E = never>(
   response: Response,
-  { body, headers, status }: Message,
+  { body, headers, status }: Message<E>,
   stallTimeout: Duration.Duration
-): Effect.Effect<void, StoreError | SendError> => {
+): Effect.Effect<void, E | SendError> => {
   const detail = `the client read nothing for ${Duration.format(stallTimeout)}`
   const inTime = (write: Write) =>
     Effect.timeoutOrElse(flushed(response, write), {
