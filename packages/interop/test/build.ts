@@ -18,6 +18,12 @@ interface Recipe {
 
 const recipes = {
   go: { tool: "go", arguments: ["build", "-o", "../dist/go-peer", "."], folder: "go", program: "dist/go-peer" },
+  "go-blobs": {
+    tool: "go",
+    arguments: ["build", "-o", "../dist/go-blobs", "./blobs"],
+    folder: "go",
+    program: "dist/go-blobs"
+  },
   rust: {
     tool: "cargo",
     arguments: ["build", "--locked", "--target-dir", "../dist/rust"],
@@ -26,7 +32,7 @@ const recipes = {
   }
 } satisfies Record<string, Recipe>
 
-/** A libp2p implementation other than ours. */
+/** A libp2p implementation other than ours, or a program that goes with it. */
 export type Language = keyof typeof recipes
 
 declare module "vitest" {
@@ -52,7 +58,7 @@ const build = Effect.fnUntraced(function* (language: Language) {
   if (!(yield* isInstalled(tool))) {
     if (yield* Config.withDefault(Config.Boolean("CI"), false))
       return yield* Effect.die(new Error(`${tool} is not installed`))
-    yield* Effect.logWarning(`${tool} is not installed: the tests against ${language}-libp2p are skipped`)
+    yield* Effect.logWarning(`${tool} is not installed: the tests against ${language} are skipped`)
     return {}
   }
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
@@ -62,7 +68,7 @@ const build = Effect.fnUntraced(function* (language: Language) {
   return { [language]: pathOf(program) }
 })
 
-const buildAll = Effect.all([build("go"), build("rust")]).pipe(Effect.provide(NodeServices.layer))
+const buildAll = Effect.all([build("go"), build("go-blobs"), build("rust")]).pipe(Effect.provide(NodeServices.layer))
 
 export default async ({ provide }: TestProject) => {
   const built = await Effect.runPromise(buildAll)
