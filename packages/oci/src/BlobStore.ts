@@ -27,6 +27,11 @@ export class BlobWriteError extends Schema.TaggedError<BlobWriteError>("@gantry/
   override get message(): string {
     return `cannot store ${this.digest}: ${this.detail}`
   }
+
+  /** Whether it is for the bytes, and so the fault of who sent them; otherwise it is this node's. */
+  get isAboutBytes(): boolean {
+    return this.reason === "WrongDigest" || this.reason === "TooLarge"
+  }
 }
 
 /** A stored blob, open for reading. */

@@ -41,12 +41,9 @@ const refused = (error: RegistryError) => {
 }
 
 /** Whose fault it is that the store did not take the bytes: what is wrong with them came with them. */
-const notTaken = ({ message: detail, reason }: BlobWriteError) =>
+const notTaken = ({ isAboutBytes, message: detail }: BlobWriteError) =>
   new FetchError({
-    reason:
-      reason === "WrongDigest" || reason === "TooLarge"
-        ? new OriginFailure({ failureClass: "transient" })
-        : new StoreFault(),
+    reason: isAboutBytes ? new OriginFailure({ failureClass: "transient" }) : new StoreFault(),
     detail
   })
 

@@ -286,6 +286,25 @@ describe("a pull", () => {
     })
   )
 
+  it.effect("tells its store that the registry itself sends the bytes, and how many", () =>
+    Effect.gen(function* () {
+      const told: Array<unknown> = []
+      const testBench = yield* bench({
+        fetch: origin(whole).fetch,
+        store: (store) => ({
+          writer: (digest, options) =>
+            Effect.map(store.writer(digest, options), (writer) => {
+              told.push(options?.source)
+              return { ...writer, announce: (size) => Effect.sync(() => told.push(size)) }
+            })
+        })
+      })
+      yield* testBench.pull()
+      yield* nextRecord(testBench)
+      assert.deepStrictEqual(told, ["origin", length])
+    })
+  )
+
   it.effect("has the store drop what did not hold together before it begins again", () =>
     Effect.gen(function* () {
       const { fetch } = origin(wrong, cutAfter(5), wholeFromZero)
