@@ -825,6 +825,21 @@ describe("a fault of this node", () => {
     })
   )
 
+  it.effect("outlasts an earlier one", () =>
+    Effect.gen(function* () {
+      const testBench = yield* bench({ fetch: ({ ref }) => (ref.registry === elsewhere ? storeFault : accessFault) })
+      yield* testBench.pull()
+      yield* nextRecord(testBench)
+      yield* TestClock.adjust("20 seconds")
+      yield* testBench.pull(refOf(1, elsewhere))
+      yield* nextRecord(testBench)
+      yield* TestClock.adjust("29999 millis")
+      assert.strictEqual(tagOf(yield* testBench.pull()), "Declined")
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual(tagOf(yield* testBench.pull()), "Started")
+    })
+  )
+
   it.effect("changes nothing about what is here, failed or in flight", () =>
     Effect.gen(function* () {
       const stored = refOf(2)

@@ -1,18 +1,8 @@
-import { execFileSync } from "node:child_process"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, FileSystem, Stream } from "effect"
 import { ChildProcess } from "effect/process"
-
-/** Why a process cannot have mounts of its own here; none if it can. */
-const noMounts = ((): string | undefined => {
-  try {
-    execFileSync("unshare", ["--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], { stdio: "pipe" })
-    return undefined
-  } catch (error) {
-    return `no mounts here: ${String(error)}`
-  }
-})()
+import { needNamespaces } from "./support/namespaces.ts"
 
 /** What becomes of a blob that a process puts into the layout `$1/layout`, on disks that the script makes first. */
 const putOn = Effect.fnUntraced(function* (script: string) {
@@ -48,7 +38,7 @@ describe("a layout on a real disk", () => {
     ]
   ] as const)("%s", ([, script, said], context) =>
     Effect.gen(function* () {
-      if (noMounts !== undefined) return context.skip(noMounts)
+      yield* needNamespaces(context)
       assert.match(yield* putOn(script), said)
     }).pipe(Effect.provide(NodeServices.layer))
   )

@@ -1,10 +1,10 @@
-import { execFileSync } from "node:child_process"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, FileSystem, Logger, Option, Scope, Stream } from "effect"
 import { ChildProcess } from "effect/process"
 import { TestClock } from "effect/testing"
 import * as Ownership from "../src/internal/ownership.ts"
+import { needNamespaces } from "./support/namespaces.ts"
 
 const place = Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped({ prefix: "gantry-place-" }))
 const list = (path: string) =>
@@ -30,16 +30,6 @@ const startOwner = Effect.fnUntraced(function* (path: string, ...wrapper: Readon
     kill: Effect.andThen(Effect.ignore(child.kill({ killSignal: "SIGKILL" })), Effect.exit(child.exitCode))
   }
 })
-
-/** Why a process cannot be started among other process numbers here; none if it can. */
-const noNamespaces = ((): string | undefined => {
-  try {
-    execFileSync("unshare", ["--map-root-user", "--pid", "--fork", "true"], { stdio: "pipe" })
-    return undefined
-  } catch (error) {
-    return `no PID namespaces here: ${String(error)}`
-  }
-})()
 
 describe("a directory of one's own", () => {
   it.effect("is there until the scope ends", () =>
@@ -141,7 +131,7 @@ describe("what was left", () => {
 
   it.effect("is told by life, not by number, across PID namespaces", (context) =>
     Effect.gen(function* () {
-      if (noNamespaces !== undefined) return context.skip(noNamespaces)
+      yield* needNamespaces(context)
       const path = yield* place
       // Both are number 1 where they live; here that is another process, which lives as well.
       const inNamespace = ["unshare", "--map-root-user", "--pid", "--kill-child", "--fork"]

@@ -42,6 +42,6 @@ export const make = (): NodeFaults => {
         }
       }),
     prevents: (registry) =>
-      Effect.map(MonotonicClock.millis, (now) => now < Math.max(storeUntil, accessUntil.get(registry) ?? storeUntil))
+      Effect.map(MonotonicClock.millis, (now) => now < storeUntil || now < (accessUntil.get(registry) ?? now))
   }
 }
