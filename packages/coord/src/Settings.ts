@@ -74,6 +74,7 @@ export const read = <Options extends object, A>(
   options: Options,
   assemble: (settings: Reader<Options>) => A
 ): Effect.Effect<A, SettingError> =>
-  Effect.try({ try: () => assemble(reader(options)), catch: (error) => error }).pipe(
-    Effect.catch((error) => (error instanceof SettingError ? Effect.fail(error) : Effect.die(error)))
+  Effect.catchDefect(
+    Effect.sync(() => assemble(reader(options))),
+    (defect) => (defect instanceof SettingError ? Effect.fail(defect) : Effect.die(defect))
   )

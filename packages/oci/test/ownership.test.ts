@@ -73,9 +73,9 @@ describe("a directory of one's own", () => {
       const path = yield* place
       const warnings: Array<string> = []
       const logger = Logger.make(({ message }) => void warnings.push(String(message)))
-      const directory = yield* Ownership.claim(path, () => Effect.fail(new Error("EPERM: no sockets"))).pipe(
-        Effect.provide(Logger.layer([logger]))
-      )
+      const directory = yield* Ownership.claim(path, () =>
+        Effect.fail(new Ownership.NoLock({ cause: new Error("EPERM: no sockets") }))
+      ).pipe(Effect.provide(Logger.layer([logger])))
       assert.match(warnings.join(), /EPERM: no sockets.*by hand/)
       yield* Ownership.sweep(path)
       assert.deepStrictEqual(yield* list(path), [nameOf(directory)])

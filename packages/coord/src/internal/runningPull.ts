@@ -100,7 +100,7 @@ export const make = Effect.fnUntraced(function* (
       setbacks = furthest > before ? 0 : setbacks + 1
       if (!mayPass(error) || setbacks >= maxAttempts) return yield* Effect.fail(error)
       const pause = yield* pauseAfter(error, setbacks)
-      if (Duration.toMillis(pause) >= remaining()) return yield* Effect.fail(error)
+      if (Duration.toMillis(pause) >= remaining()) return yield* error
       setback = error.detail
       yield* Effect.logDebug(`${error.detail}; asking again in ${Duration.format(pause)}`)
       yield* Effect.sleep(pause)

@@ -17,6 +17,7 @@
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Clock from "effect/Clock"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
@@ -37,15 +38,22 @@ const patienceMillis = 60_000
 /** What fits into the address of a socket, everywhere; Linux has 108 bytes, others 104. */
 const maxSocketPath = 100
 
+/** A lock cannot be held here. */
+export class NoLock extends Data.TaggedError("NoLock")<{ readonly cause: Error }> {
+  override get message(): string {
+    return this.cause.message
+  }
+}
+
 /** Listens until the scope ends. */
-export type Listen = (path: string) => Effect.Effect<void, Error, Scope.Scope>
+export type Listen = (path: string) => Effect.Effect<void, NoLock, Scope.Scope>
 
 const listen: Listen = (path) =>
   Effect.asVoid(
     Effect.acquireRelease(
-      Effect.callback<Net.Server, Error>((resume) => {
+      Effect.callback<Net.Server, NoLock>((resume) => {
         const server = Net.createServer((socket) => socket.destroy())
-        server.once("error", (error) => resume(Effect.fail(error)))
+        server.once("error", (cause) => resume(Effect.fail(new NoLock({ cause }))))
         server.listen(path, () => resume(Effect.succeed(server)))
         // A lock is no reason to stay alive.
         server.unref()
@@ -70,11 +78,11 @@ const answers = (path: string) =>
   })
 
 /** A path to the lock of a directory that fits into the address of a socket. The scope keeps it valid. */
-const lockIn = (directory: string): Effect.Effect<string, Error, Scope.Scope> => {
+const lockIn = (directory: string): Effect.Effect<string, NoLock, Scope.Scope> => {
   const path = `${directory}/${lockName}`
   if (Buffer.byteLength(path) <= maxSocketPath) return Effect.succeed(path)
   return Effect.acquireRelease(
-    Effect.try({ try: () => Fs.openSync(directory, "r"), catch: (error) => error as Error }),
+    Effect.try({ try: () => Fs.openSync(directory, "r"), catch: (error) => new NoLock({ cause: error as Error }) }),
     (descriptor) => Effect.sync(() => Fs.closeSync(descriptor))
   ).pipe(Effect.map((descriptor) => `/proc/self/fd/${descriptor}/${lockName}`))
 }
