@@ -83,8 +83,8 @@ describe("Host", { timeout: 60_000 }, () => {
       yield* Effect.exit(client.transport.open(first.address, protocol))
       const address = (first.host.multiaddrs[0] ?? "").split("/p2p/")[0] ?? ""
       yield* Scope.close(scope, Exit.void)
-      assert.strictEqual(first.host.node.status, "stopped")
-      yield* eventually(() => client.host.node.getConnections().length === 0)
+      assert.strictEqual(first.libp2p.status, "stopped")
+      yield* eventually(() => client.libp2p.getConnections().length === 0)
       yield* startNode({ listen: [address] })
     })
   )
@@ -97,7 +97,7 @@ describe("Host", { timeout: 60_000 }, () => {
       const open = Effect.retry(Effect.scoped(client.transport.open(server.address, protocol)), { times: 20 })
       for (let i = 0; i < 2; i++) {
         yield* open
-        yield* eventually(() => client.host.node.getConnections().length === 0)
+        yield* eventually(() => client.libp2p.getConnections().length === 0)
       }
     })
   )
@@ -107,8 +107,8 @@ describe("Host", { timeout: 60_000 }, () => {
       const server = yield* startEcho()
       const client = yield* startNode()
       yield* client.transport.open(server.address, protocol)
-      for (const { host } of [server, client]) {
-        assert.deepStrictEqual(yield* Effect.promise(() => host.node.peerStore.all()), [])
+      for (const { libp2p } of [server, client]) {
+        assert.deepStrictEqual(yield* Effect.promise(() => libp2p.peerStore.all()), [])
       }
     })
   )
@@ -124,9 +124,9 @@ describe("Host", { timeout: 60_000 }, () => {
         opens.map(({ _tag }) => _tag),
         ["Success", "Success", "Failure"]
       )
-      assert.strictEqual(server.host.node.getConnections().length, 2)
+      assert.strictEqual(server.libp2p.getConnections().length, 2)
       const [first] = clients
-      assert.strictEqual(server.host.node.getConnections(first?.host.node.peerId).length, 1)
+      assert.strictEqual(server.libp2p.getConnections(first?.libp2p.peerId).length, 1)
       const stream = yield* (first as (typeof clients)[0]).transport.open(server.address, protocol)
       yield* stream.write(bytes("still here"))
       yield* stream.closeWrite
@@ -150,7 +150,7 @@ describe("Host", { timeout: 60_000 }, () => {
       const server = yield* startEcho()
       const rogue = yield* startRogue()
       const connection = yield* rogue.connect(server.host.multiaddrs[0] ?? "")
-      yield* eventually(() => server.host.node.getConnections().length === 1)
+      yield* eventually(() => server.libp2p.getConnections().length === 1)
       rogue.send(frameHeader("data", 1, 262_144).subarray(0, 5))
       rogue.send(frameHeader("data", 1, 262_144).subarray(5))
       rogue.send(new Uint8Array(262_144))
@@ -158,7 +158,7 @@ describe("Host", { timeout: 60_000 }, () => {
       yield* Effect.exit(Effect.promise(() => connection.newStream("/gantry/other/1.0.0")))
       assert.strictEqual(connection.status, "open")
       rogue.send(frameHeader("data", 1, 262_145))
-      yield* eventually(() => connection.status !== "open" && server.host.node.getConnections().length === 0)
+      yield* eventually(() => connection.status !== "open" && server.libp2p.getConnections().length === 0)
     })
   )
 

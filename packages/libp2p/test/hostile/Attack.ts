@@ -113,7 +113,7 @@ const nameless =
   (count: number, bytes: Uint8Array): Attack["strike"] =>
   (attackers) =>
     Effect.gen(function* () {
-      const [connection] = first(attackers).host.node.getConnections()
+      const [connection] = first(attackers).libp2p.getConnections()
       const open = Effect.tryPromise(async () => {
         const stream = await connection?.newStream(protocolId, { negotiateFully: false, maxOutboundStreams: count })
         stream?.send(bytes)
@@ -234,7 +234,7 @@ export const attacks: ReadonlyArray<Attack> = [
         yield* Effect.orDie(stream.write(frameOf(query).subarray(0, 40)))
         return Effect.as(
           Effect.sync(() => {
-            for (const connection of attacker.host.node.getConnections()) connection.abort(new Error("died"))
+            for (const connection of attacker.libp2p.getConnections()) connection.abort(new Error("died"))
           }),
           "gone" as const
         )
