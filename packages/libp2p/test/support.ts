@@ -154,7 +154,7 @@ export interface Wire {
 }
 
 /** Starts a way to a node, which is open until the scope closes. */
-export const startWire = (node: Pick<Node, "address">): Effect.Effect<Wire, never, Scope.Scope> =>
+export const startWire = (node: Node): Effect.Effect<Wire, never, Scope.Scope> =>
   Effect.gen(function* () {
     const port = portOf(node.address.addresses[0] as string)
     const held = new Map<"to" | "from", Array<() => void>>()

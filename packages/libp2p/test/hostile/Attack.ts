@@ -98,7 +98,6 @@ const flood =
       const all = Array.from({ length: streams }, (_, index) => attackers[index % attackers.length] as Node)
       const opened = yield* Effect.forEach(
         all,
-        // One that is refused at once may be so before its opening is through.
         (attacker) => Effect.option(attacker.transport.open(server.address, protocolId)),
         { concurrency: "unbounded" }
       )
@@ -279,7 +278,13 @@ export const attacks: ReadonlyArray<Attack> = [
         Effect.as(
           Effect.forEach(
             Array.from({ length: 10_000 }),
-            () => Effect.scoped(Effect.flatMap(openRaw(first(attackers), server), (stream) => stream.reset)),
+            () =>
+              // Bytes are taken only once the server has the stream.
+              Effect.scoped(
+                Effect.flatMap(openRaw(first(attackers), server), (stream) =>
+                  Effect.andThen(Effect.ignore(stream.write(Uint8Array.of(0x80))), stream.reset)
+                )
+              ),
             { concurrency: abortedAtOnce, discard: true }
           ),
           "gone" as const
