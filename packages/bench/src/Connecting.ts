@@ -23,7 +23,7 @@ const digest = digestOf("layer")
 
 /** Everyone's connections, closed. */
 const leave = (clients: ReadonlyArray<Client>, { address }: ServerProcess.ServerProcess) =>
-  Effect.promise(() => Promise.all(clients.map(({ host }) => host.node.hangUp(peerIdFromString(address.peerId)))))
+  Effect.promise(() => Promise.all(clients.map(({ libp2p }) => libp2p.hangUp(peerIdFromString(address.peerId)))))
 
 /** The cases of bare dials and our own, and all peers at once. */
 export const connect = (figures: Figures, rounds: number) =>
@@ -34,8 +34,8 @@ export const connect = (figures: Figures, rounds: number) =>
     const clientAt = (index: number) => clients[index % peers] as Client
 
     const bare = Load.awaiting(async (index) => {
-      const { node } = clientAt(index).host
-      await Echo.ask(await Echo.dial(node, server.address.addresses[0] as string), frameFor(digest))
+      const { libp2p } = clientAt(index)
+      await Echo.ask(await Echo.dial(libp2p, server.address.addresses[0] as string), frameFor(digest))
     })
     const ours = Load.asking((index) => clientAt(index).coord.pullIntentQuery(serverId, digest))
     const measure = Effect.fnUntraced(function* (

@@ -58,7 +58,7 @@ export const go = Effect.fnUntraced(function* (figures: Figures, rounds: number)
   const server = peerIdFromString(address.peerId)
   const anew = Load.asking((index) =>
     Effect.andThen(
-      Effect.promise(() => clientAt(index).host.node.hangUp(server)),
+      Effect.promise(() => clientAt(index).libp2p.hangUp(server)),
       ask(index)
     )
   )

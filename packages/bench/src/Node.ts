@@ -14,8 +14,10 @@ import * as Pump from "@gantry/coord/Pump"
 import * as Store from "@gantry/coord/Store"
 import { StreamTransport } from "@gantry/coord/StreamTransport"
 import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
+import { libp2pOf } from "@gantry/libp2p/internal/libp2pOf"
 import { type NodeId, timestampFromMillis } from "@gantry/protocol"
 import { nodeIdOf } from "@gantry/testkit/Fixtures"
+import type { Libp2p } from "@libp2p/interface"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -60,6 +62,7 @@ export const layerListening = (view: SubscriptionRef.SubscriptionRef<MembersView
 /** A node that asks, and its own libp2p node for what goes past us. */
 export interface Client {
   readonly host: Host.Host["Service"]
+  readonly libp2p: Libp2p
   readonly transport: StreamTransport["Service"]
   readonly coord: CoordClient.CoordClient["Service"]
 }
@@ -81,9 +84,13 @@ export const startClient = (server: PeerResolver.PeerAddress): Effect.Effect<Cli
     )
   ).pipe(
     Effect.orDie,
-    Effect.map((context) => ({
-      host: Context.get(context, Host.Host),
-      transport: Context.get(context, StreamTransport),
-      coord: Context.get(context, CoordClient.CoordClient)
-    }))
+    Effect.map((context) => {
+      const host = Context.get(context, Host.Host)
+      return {
+        host,
+        libp2p: libp2pOf(host),
+        transport: Context.get(context, StreamTransport),
+        coord: Context.get(context, CoordClient.CoordClient)
+      }
+    })
   )

@@ -54,8 +54,8 @@ const settingOf = Effect.fnUntraced(function* (
   clients: ReadonlyArray<Client>
 ): Effect.fn.Return<Setting> {
   const clientAt = (index: number) => clients[index % clients.length] as Client
-  const connections = yield* Effect.forEach(clients, ({ host }) =>
-    Effect.promise(() => Echo.dial(host.node, server.address.addresses[0] as string))
+  const connections = yield* Effect.forEach(clients, ({ libp2p }) =>
+    Effect.promise(() => Echo.dial(libp2p, server.address.addresses[0] as string))
   )
   const frame = frameFor(layerOf(0))
   return {

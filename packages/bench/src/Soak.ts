@@ -44,7 +44,7 @@ const frame = frameFor(digestOf("layer"))
 const call = Effect.fnUntraced(function* (client: Client, server: ServerProcess.ServerProcess) {
   const digest = digests[yield* Random.nextIntBetween(0, digests.length, { halfOpen: true })] ?? digestOf("layer")
   if ((yield* Random.next) < 1 / callsPerLoss) {
-    yield* Effect.promise(() => client.host.node.hangUp(peerIdFromString(server.address.peerId)))
+    yield* Effect.promise(() => client.libp2p.hangUp(peerIdFromString(server.address.peerId)))
     return "connection lost"
   }
   const isAborted = (yield* Random.next) < aborted
@@ -87,7 +87,7 @@ export const run = ({ concurrency, rpcs, seed }: Options) =>
       const server = yield* ServerProcess.spawnOurs
       const client = yield* startClient(server.address)
       yield* server.join([client.host.peerId])
-      const censuses = Effect.all([take(client.host.node), server.census])
+      const censuses = Effect.all([take(client.libp2p), server.census])
       const outcomes: Record<string, number> = {}
       const soak = (count: number) =>
         Effect.forEach(

@@ -8,6 +8,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as MembersView from "@gantry/coord/MembersView"
 import { NegativeCache } from "@gantry/coord/NegativeCache"
 import { Host } from "@gantry/libp2p"
+import { libp2pOf } from "@gantry/libp2p/internal/libp2pOf"
 import { type Member, OriginRef, type PeerId } from "@gantry/protocol"
 import { digestOf, memberOf, nodeIdOf, registry, repository } from "@gantry/testkit/Fixtures"
 import * as Effect from "effect/Effect"
@@ -51,7 +52,9 @@ const program = counting(
     const stdio = yield* Stdio.Stdio
     const view = yield* SubscriptionRef.make(MembersView.make([]))
     yield* Effect.gen(function* () {
-      const { multiaddrs, node, peerId } = yield* Host.Host
+      const host = yield* Host.Host
+      const { multiaddrs, peerId } = host
+      const node = libp2pOf(host)
       const failures = yield* NegativeCache
       const churning = yield* FiberHandle.make<void>()
       const delays = monitorEventLoopDelay({ resolution: 1 })

@@ -60,7 +60,10 @@ export class CoordClientError extends Schema.TaggedError<CoordClientError>("@gan
   {
     reason: CoordClientReason,
     target: NodeId,
-    /** What was going on. */
+    /**
+     * What was going on. The request cannot have arrived in `resolve` and `dial`,
+     * and may have arrived in `request` and `reply`.
+     */
     phase: Schema.Literals(["resolve", "dial", "request", "reply"]),
     cause: Schema.optionalKey(Schema.Defect())
   }
@@ -121,7 +124,10 @@ const make: Effect.Effect<CoordClient["Service"], never, Metrics | PeerResolver 
       return { peerId: peerId.value, addresses: [] }
     })
 
-    /** Opens a stream with the request, ends our side and reads the reply. */
+    /**
+     * Opens a stream with the request, ends our side and reads the reply. Whether
+     * the peer speaks the protocol shows with the reply.
+     */
     const exchange = Effect.fnUntraced(function* (
       target: NodeId,
       peer: PeerAddress,
@@ -137,7 +143,7 @@ const make: Effect.Effect<CoordClient["Service"], never, Metrics | PeerResolver 
       enter("request")
       yield* Effect.mapError(
         stream.closeWrite,
-        (cause) => new CoordClientError({ reason: "Reset", target, phase: "request", cause })
+        (cause) => new CoordClientError({ reason: streamReason(cause), target, phase: "request", cause })
       )
       enter("reply")
       return yield* readFrame(stream).pipe(
@@ -197,10 +203,13 @@ const make: Effect.Effect<CoordClient["Service"], never, Metrics | PeerResolver 
   }
 )
 
+const streamReason = ({ reason }: StreamError): CoordClientReason =>
+  reason === "UnsupportedProtocol" ? reason : "Reset"
+
 const replyReason = (cause: FrameError | MalformedEnvelope | StreamError): CoordClientReason => {
   switch (cause._tag) {
     case "StreamError":
-      return "Reset"
+      return streamReason(cause)
     case "MalformedEnvelope":
       return "ReplyMalformed"
     case "FrameError":

@@ -9,35 +9,33 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { PeerAddress } from "./PeerResolver.ts"
 
-/**
- * `Unreachable`: no connection to the peer. `UnsupportedProtocol`: it is there,
- * and does not speak the protocol. `Reset`: it is there, and ended the stream
- * before that was open, as a peer at its stream limit may do.
- */
+/** `Unreachable`: there is no connection to the peer, and nothing was sent to it. */
 export class OpenError extends Schema.TaggedError<OpenError>("@gantry/coord/OpenError")("OpenError", {
-  reason: Schema.Literals(["Unreachable", "UnsupportedProtocol", "Reset"]),
+  reason: Schema.Literal("Unreachable"),
   peerId: PeerId,
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    const what = {
-      Unreachable: `cannot reach peer ${this.peerId}`,
-      UnsupportedProtocol: `peer ${this.peerId} does not speak the protocol`,
-      Reset: `peer ${this.peerId} reset the stream`
-    }[this.reason]
-    return `${what}: ${describeCause(this.cause)}`
+    return `cannot reach peer ${this.peerId}: ${describeCause(this.cause)}`
   }
 }
 
-/** `Reset`: the peer or the connection ended the stream at once. `Closed`: our side was ended already. */
+/**
+ * `UnsupportedProtocol`: the peer does not speak the protocol. `Reset`: the
+ * peer or the connection ended the stream at once. `Closed`: our side was ended
+ * already.
+ */
 export class StreamError extends Schema.TaggedError<StreamError>("@gantry/coord/StreamError")("StreamError", {
-  reason: Schema.Literals(["Reset", "Closed"]),
+  reason: Schema.Literals(["UnsupportedProtocol", "Reset", "Closed"]),
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    return this.reason === "Reset"
-      ? `the stream was reset: ${describeCause(this.cause)}`
-      : `the stream is closed: ${describeCause(this.cause)}`
+    const what = {
+      UnsupportedProtocol: "the peer does not speak the protocol",
+      Reset: "the stream was reset",
+      Closed: "the stream is closed"
+    }[this.reason]
+    return `${what}: ${describeCause(this.cause)}`
   }
 }
 
@@ -50,7 +48,7 @@ export interface DuplexStream {
   readonly remotePeer: PeerId
   /** The next bytes, never empty; none once the peer has ended its side. */
   readonly read: Effect.Effect<Option.Option<Uint8Array>, StreamError>
-  /** Succeeds once the bytes are handed on; waits while the peer does not take them. */
+  /** Succeeds once the bytes are handed on; waits while the peer does not take them, or has not agreed to the protocol. */
   readonly write: (bytes: Uint8Array) => Effect.Effect<void, StreamError>
   /** Ends our side, after what was written; the other stays readable. */
   readonly closeWrite: Effect.Effect<void, StreamError>
@@ -78,12 +76,18 @@ export class StreamTransport extends Context.Service<
       handler: (stream: DuplexStream) => Effect.Effect<void>
     ) => Effect.Effect<void, never, Scope.Scope>
     /**
-     * Opens a stream, dialing the peer if need be, and writes its first bytes.
-     * They may go out before the peer has agreed to the protocol, which saves a
-     * round trip; so they may have arrived even if opening fails, and may arrive
-     * again on another connection if the first one had ended. The scope ends the
-     * stream: in peace on success, by reset on failure and interruption. Brings no
-     * deadline.
+     * Opens a stream, dialing the peer if need be. Succeeds once there is a
+     * connection and the first bytes are handed to it, without waiting for the
+     * peer to agree to the protocol: a failure means that nothing was sent, and
+     * what the peer makes of the stream shows when it is read or written.
+     *
+     * A connection that was there before may be dead. Where it ends before the
+     * peer agrees, or stays silent for a while, the first bytes and the end of
+     * our side go out again on a new connection, so they must be safe to send
+     * twice.
+     *
+     * The scope ends the stream: in peace on success, by reset on failure and
+     * interruption. Brings no deadline.
      */
     readonly open: (
       peer: PeerAddress,

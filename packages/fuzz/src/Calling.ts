@@ -5,7 +5,7 @@ import * as CoordClient from "@gantry/coord/CoordClient"
 import * as CoordConfig from "@gantry/coord/CoordConfig"
 import type { Metrics } from "@gantry/coord/Metrics"
 import { PeerResolver } from "@gantry/coord/PeerResolver"
-import { type DuplexStream, OpenError, StreamTransport } from "@gantry/coord/StreamTransport"
+import { type DuplexStream, StreamTransport } from "@gantry/coord/StreamTransport"
 import { encodeFrame, encodeMessage } from "@gantry/protocol"
 import * as Fixtures from "@gantry/testkit/Fixtures"
 import * as RecordingMetrics from "@gantry/testkit/RecordingMetrics"
@@ -67,13 +67,13 @@ export const make = (layer: ClientLayer = CoordClient.layer) => {
     Layer.succeed(PeerResolver, { resolve: () => Effect.succeedSome(address) }),
     Layer.succeed(StreamTransport, {
       handle: () => Effect.void,
-      open: (peer, _protocol, first = new Uint8Array()) =>
+      open: (_peer, _protocol, first = new Uint8Array()) =>
         Effect.acquireRelease(
           Effect.sync(() => stream as DuplexStream),
           (opened, exit) => (Exit.isSuccess(exit) ? opened.close : opened.reset)
         ).pipe(
-          Effect.tap((opened) => opened.write(first)),
-          Effect.mapError((cause) => new OpenError({ reason: "Reset", peerId: peer.peerId, cause }))
+          // What was handed over with the opening goes out before our side ends.
+          Effect.map((opened) => ({ ...opened, closeWrite: opened.write(first) }))
         )
     })
   )

@@ -490,7 +490,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
       for (const digest of [wanted, other]) {
         yield* answered(go, client.pullIntentQuery(target, digest), write({ pullIntentResponse: {} }), close)
       }
-      assert.strictEqual(peer.host.node.getConnections().length, 1)
+      assert.strictEqual(peer.libp2p.getConnections().length, 1)
     })
   )
 })

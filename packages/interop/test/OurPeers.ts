@@ -3,6 +3,7 @@
  */
 import { StreamTransport } from "@gantry/coord/StreamTransport"
 import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
+import { libp2pOf } from "@gantry/libp2p/internal/libp2pOf"
 import { ioTurn, type Peer, Peers } from "@gantry/testkit/suites/CoordFixture"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -11,7 +12,7 @@ import type * as Scope from "effect/Scope"
 
 /** A node, and the streams that it has open. */
 export interface OurPeer extends Peer {
-  readonly host: Host.Host["Service"]
+  readonly libp2p: ReturnType<typeof libp2pOf>
 }
 
 const layerHost = Libp2pTransport.layer.pipe(
@@ -27,7 +28,7 @@ export const join: Effect.Effect<OurPeer, never, Scope.Scope> = Effect.map(
     return {
       address: { peerId: host.peerId, addresses: host.multiaddrs },
       transport: Context.get(context, StreamTransport),
-      host
+      libp2p: libp2pOf(host)
     }
   }
 )
@@ -36,8 +37,8 @@ export const join: Effect.Effect<OurPeer, never, Scope.Scope> = Effect.map(
 export const layer: Layer.Layer<Peers> = Layer.succeed(Peers, { join })
 
 /** How many streams a node has open, of any protocol, on all its connections. */
-export const openStreams = ({ host }: OurPeer): number =>
-  host.node.getConnections().reduce((count, { streams }) => count + streams.length, 0)
+export const openStreams = ({ libp2p }: OurPeer): number =>
+  libp2p.getConnections().reduce((count, { streams }) => count + streams.length, 0)
 
 /** Lets input and output happen until a condition holds; the test's own limit bounds it. */
 export const eventually = (isMet: () => boolean): Effect.Effect<void> =>

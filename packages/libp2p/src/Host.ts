@@ -4,6 +4,7 @@
 import { noise } from "@chainsafe/libp2p-noise"
 import { yamux } from "@chainsafe/libp2p-yamux"
 import type { PeerId } from "@gantry/protocol"
+import { identify } from "@libp2p/identify"
 import type { Connection, Libp2p } from "@libp2p/interface"
 import { tcp } from "@libp2p/tcp"
 import { multiaddr } from "@multiformats/multiaddr"
@@ -18,23 +19,35 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { createLibp2p } from "libp2p"
 import { Identity } from "./Identity.ts"
-import { boundFrames } from "./internal/frames.ts"
-import { frugal } from "./internal/frugality.ts"
-import { gatherFrames } from "./internal/gathering.ts"
+import { flawOf, published } from "./internal/announcing.ts"
+import { withLibp2p } from "./internal/libp2pOf.ts"
 import * as Limits from "./internal/limits.ts"
-import { deferNegotiation } from "./internal/negotiation.ts"
+import { coalesceWrites } from "./internal/patches/coalesceWrites.ts"
+import { deferSelection } from "./internal/patches/deferSelection.ts"
+import { forgetPeers } from "./internal/patches/forgetPeers.ts"
+import { keepUnreadBytes } from "./internal/patches/keepUnreadBytes.ts"
+import { limitFrameSize } from "./internal/patches/limitFrameSize.ts"
+import { listConnections } from "./internal/patches/listConnections.ts"
+import { silenceLoggers } from "./internal/patches/silenceLoggers.ts"
 
-/** Why there is no host. `BadAddress`: an address is no multiaddr. `CannotListen`: an address cannot be listened on. */
+/**
+ * Why there is no host. `BadAddress`: an address is no multiaddr.
+ * `CannotAnnounce`: nobody could reach the host at an address that it is to
+ * announce. `CannotListen`: an address cannot be listened on.
+ */
 export class HostError extends Schema.TaggedError<HostError>("@gantry/libp2p/HostError")("HostError", {
-  reason: Schema.Literals(["BadAddress", "CannotListen"]),
+  reason: Schema.Literals(["BadAddress", "CannotAnnounce", "CannotListen"]),
   addresses: Schema.Array(Schema.String),
   cause: Schema.Defect()
 }) {
   override get message(): string {
     const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
-    return this.reason === "BadAddress"
-      ? `${this.addresses.join(", ")} is not a multiaddr: ${why}`
-      : `cannot listen: ${why}`
+    const addresses = this.addresses.join(", ")
+    return {
+      BadAddress: `${addresses} is not a multiaddr: ${why}`,
+      CannotAnnounce: `cannot announce ${addresses}: ${why}; set announce to where peers reach this node, as in /ip4/192.0.2.1/tcp/4001`,
+      CannotListen: `cannot listen: ${why}`
+    }[this.reason]
   }
 }
 
@@ -42,7 +55,12 @@ export class HostError extends Schema.TaggedError<HostError>("@gantry/libp2p/Hos
 export interface Options {
   /** TCP multiaddrs to listen on, for example `/ip4/0.0.0.0/tcp/4001`; port 0 takes a free one; none for a node that only dials. */
   readonly listen: ReadonlyArray<string>
-  /** Multiaddrs to tell others instead of those it listens on. */
+  /**
+   * TCP multiaddrs at which others reach this node, for example behind a gateway
+   * or a published port. By default those it listens on, where `0.0.0.0` and `::`
+   * stand for the addresses of all interfaces; loopback is told only if there is
+   * nothing else.
+   */
   readonly announce?: ReadonlyArray<string> | undefined
   /** Connections at once; 4096. */
   readonly maxConnections?: number | undefined
@@ -54,17 +72,16 @@ export interface Options {
 
 /**
  * A running libp2p node: TCP, Noise and Yamux, with limits for a cluster of
- * thousands. It keeps no addresses of peers: who dials brings them. A
- * connection on which nothing moves for a while is closed.
+ * thousands. It keeps no addresses of peers: who dials brings them. Peers that
+ * ask learn its own, by libp2p's identify (protocol, section 9). A connection on
+ * which nothing moves for a while is closed.
  */
 export class Host extends Context.Service<
   Host,
   {
     readonly peerId: PeerId
-    /** Where others reach this node, each with `/p2p/<id>`. */
+    /** Where others reach this node, to be published; each with `/p2p/<id>`. */
     readonly multiaddrs: ReadonlyArray<string>
-    /** The js-libp2p node, for the transport alone. */
-    readonly node: Libp2p
   }
 >()("@gantry/libp2p/Host") {}
 
@@ -84,7 +101,10 @@ const create = (options: Options, identity: Identity["Service"]) => {
   return createLibp2p({
     start: false,
     privateKey: Redacted.value(identity.privateKey),
-    addresses: { listen: [...options.listen], announce: [...(options.announce ?? [])] },
+    addresses:
+      options.announce === undefined || options.announce.length === 0
+        ? { listen: [...options.listen], announceFilter: published }
+        : { listen: [...options.listen], announce: [...options.announce] },
     transports: [
       tcp({
         backlog: Limits.backlog,
@@ -108,9 +128,10 @@ const create = (options: Options, identity: Identity["Service"]) => {
               maxReadBufferLength: Limits.maxUnreadBytes
             }
           })(),
-          (muxers) => boundFrames(muxers, Limits.windowBytes),
-          gatherFrames,
-          deferNegotiation
+          (muxers) => limitFrameSize(muxers, Limits.windowBytes),
+          coalesceWrites,
+          deferSelection,
+          keepUnreadBytes
         )
     ],
     // A store of all peers ever met would grow without end, and give out addresses that are no longer theirs.
@@ -133,7 +154,13 @@ const create = (options: Options, identity: Identity["Service"]) => {
       maxDialQueueLength: Limits.maxDialQueueLength,
       maxPeerAddrsToDial: Limits.maxAddressesPerPeer
     },
-    ...frugal
+    ...silenceLoggers,
+    services: {
+      forgetPeers,
+      listConnections,
+      // A peer that dials us brings all that we need to know of it.
+      identify: identify({ runOnConnectionOpen: false })
+    }
   })
 }
 
@@ -156,16 +183,18 @@ const stop = async (node: Libp2p) => {
   await node.stop()
 }
 
-const checkAddresses = (addresses: ReadonlyArray<string>) =>
-  Effect.forEach(
-    addresses,
-    (address) =>
-      Effect.try({
-        try: () => multiaddr(address),
-        catch: (cause) => new HostError({ reason: "BadAddress", addresses: [address], cause })
-      }),
-    { discard: true }
-  )
+const parse = (address: string) =>
+  Effect.try({
+    try: () => multiaddr(address),
+    catch: (cause) => new HostError({ reason: "BadAddress", addresses: [address], cause })
+  })
+
+const checkAnnounced = Effect.fnUntraced(function* (text: string, peerId: PeerId) {
+  const flaw = flawOf(yield* parse(text), peerId)
+  if (flaw !== undefined) {
+    return yield* new HostError({ reason: "CannotAnnounce", addresses: [text], cause: new Error(flaw) })
+  }
+})
 
 /** One line for each address, out of a message that has a stack trace for each. */
 const concise = (cause: unknown) => {
@@ -177,7 +206,8 @@ const concise = (cause: unknown) => {
 export const make: (options: Options) => Effect.Effect<Host["Service"], HostError, Identity | Scope.Scope> =
   Effect.fnUntraced(function* (options) {
     const identity = yield* Identity
-    yield* checkAddresses([...options.listen, ...(options.announce ?? [])])
+    yield* Effect.forEach(options.listen, parse)
+    yield* Effect.forEach(options.announce ?? [], (address) => checkAnnounced(address, identity.peerId))
     const node = yield* Effect.promise(() => create(options, identity))
     yield* Effect.acquireRelease(
       Effect.tryPromise({
@@ -192,11 +222,8 @@ export const make: (options: Options) => Effect.Effect<Host["Service"], HostErro
           })
         )
     )
-    return Host.of({
-      peerId: identity.peerId,
-      multiaddrs: node.getMultiaddrs().map((address) => address.toString()),
-      node
-    })
+    const multiaddrs = node.getMultiaddrs().map((address) => address.toString())
+    return withLibp2p(Host.of({ peerId: identity.peerId, multiaddrs }), node)
   })
 
 /** Starts a host; its scope stops it, within seconds and whatever peers do. */

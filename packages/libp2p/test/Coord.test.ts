@@ -3,4 +3,4 @@ import { coordServerSuite } from "@gantry/testkit/suites/CoordServerSuite"
 import * as TcpPeers from "./TcpPeers.ts"
 
 coordServerSuite("TCP", TcpPeers.layer)
-coordClientSuite("TCP", TcpPeers.layer)
+coordClientSuite("TCP", TcpPeers.layerWired)

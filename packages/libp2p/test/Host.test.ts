@@ -1,7 +1,13 @@
+import { networkInterfaces } from "node:os"
 import { assert, describe, it } from "@effect/vitest"
 import { Host, Identity } from "@gantry/libp2p"
-import { maxMessageBytes, parsePeerId } from "@gantry/protocol"
+import { maxMessageBytes, PeerId, parsePeerId } from "@gantry/protocol"
+import { identify } from "@libp2p/identify"
+import type { IdentifyResult } from "@libp2p/interface"
+import { multiaddr } from "@multiformats/multiaddr"
 import { Effect, Exit, Option, Scope } from "effect"
+import { published } from "../src/internal/announcing.ts"
+import { startPlain } from "./patches/unpatched.ts"
 import {
   bytes,
   connect,
@@ -41,8 +47,85 @@ describe("Host", { timeout: 60_000 }, () => {
 
   it.effect("announces the addresses that it is told to", () =>
     Effect.gen(function* () {
-      const { host } = yield* startNode({ announce: ["/ip4/192.0.2.1/tcp/4001"] })
-      assert.deepStrictEqual(host.multiaddrs, [`/ip4/192.0.2.1/tcp/4001/p2p/${host.peerId}`])
+      const announce = ["/ip4/192.0.2.1/tcp/4001", "/ip6/2001:db8::1/tcp/4001", "/dns4/node-1.example.com/tcp/4001"]
+      const { host } = yield* startNode({ announce })
+      assert.deepStrictEqual(
+        host.multiaddrs,
+        announce.map((address) => `${address}/p2p/${host.peerId}`)
+      )
+    })
+  )
+
+  it.effect("refuses to announce where nobody can reach it, and says what to set", () =>
+    Effect.gen(function* () {
+      const { peerId } = (yield* startNode()).host
+      for (const [address, why] of [
+        ["/ip4/0.0.0.0/tcp/4001", "it names no host"],
+        ["/ip6/::/tcp/4001", "it names no host"],
+        ["/ip4/192.0.2.1/tcp/0", "it names no port"],
+        ["/ip4/192.0.2.1/udp/4001", "it is not the TCP address of a host"],
+        ["/ip4/192.0.2.1", "it is not the TCP address of a host"],
+        ["/unix/%2Ftmp%2Fsocket", "it is not the TCP address of a host"],
+        ["/ip4/192.0.2.1/tcp/4001/ws", "it is not the TCP address of a host"],
+        [`/ip4/192.0.2.1/tcp/4001/p2p/${peerId}`, "it names another peer"]
+      ] as const) {
+        const { message, reason } = yield* failure({ listen: [], announce: ["/ip4/192.0.2.1/tcp/4001", address] })
+        assert.strictEqual(reason, "CannotAnnounce")
+        assert.include(message, `cannot announce ${address}: ${why}; set announce to`)
+      }
+    })
+  )
+
+  it.effect("publishes the addresses of the interfaces where it listens on all of them, and never a wildcard", () =>
+    Effect.gen(function* () {
+      const interfaces = Object.values(networkInterfaces()).flatMap((addresses = []) => addresses)
+      for (const [version, wildcard, local] of [
+        ["IPv4", "/ip4/0.0.0.0", "127.0.0.1"],
+        ["IPv6", "/ip6/::", "::1"]
+      ] as const) {
+        const others = interfaces.flatMap(({ address, family, internal }) =>
+          family === version && !internal && !/^(169\.254\.|fe80)/.test(address) ? [address] : []
+        )
+        const { host } = yield* startNode({ listen: [`${wildcard}/tcp/0`] })
+        const hosts = host.multiaddrs.map((address) => address.split("/")[2])
+        assert.deepStrictEqual(hosts, others.length > 0 ? others : [local])
+        assert.isTrue(host.multiaddrs.every((address) => /\/tcp\/[1-9][0-9]*\/p2p\//.test(address)))
+      }
+    })
+  )
+
+  it("publishes loopback and link-local addresses only where there is nothing better", () => {
+    const publishes = (...addresses: ReadonlyArray<string>) =>
+      published(addresses.map((address) => multiaddr(`${address}/tcp/4001`))).map((address) =>
+        address.toString().replace("/tcp/4001", "")
+      )
+    const [loopback, loopback6, link, link6] = ["/ip4/127.0.0.2", "/ip6/::1", "/ip4/169.254.1.1", "/ip6/fe80::1"]
+    const [own, own6, name] = ["/ip4/10.0.0.1", "/ip6/fd00::1", "/dns4/node-1.example.com"]
+    assert.deepStrictEqual(publishes(loopback, own, loopback6, link, own6, link6, name), [own, own6, name])
+    assert.deepStrictEqual(publishes(loopback, link, loopback6, link6), [link, link6])
+    assert.deepStrictEqual(publishes(loopback, loopback6), [loopback, loopback6])
+    assert.deepStrictEqual(publishes(), [])
+  })
+
+  it.effect("tells a peer that asks where it is and what it speaks, and asks nobody itself", () =>
+    Effect.gen(function* () {
+      const protocols = ["/ipfs/id/1.0.0", protocol]
+      const node = yield* startEcho({ announce: ["/ip4/192.0.2.1/tcp/4001"] })
+      const asking = yield* startPlain({ services: { identify: identify() } })
+      let told: IdentifyResult | undefined
+      let asked = 0
+      asking.addEventListener("peer:identify", ({ detail }) => {
+        told = detail
+      })
+      yield* Effect.promise(() => asking.unhandle(protocols))
+      yield* Effect.promise(() => asking.handle(protocols, () => void asked++))
+      const addresses = asking.getMultiaddrs().map((address) => address.toString())
+      const stream = yield* node.transport.open({ peerId: PeerId.make(asking.peerId.toString()), addresses }, protocol)
+      yield* stream.write(bytes("hello"))
+      yield* eventually(() => told !== undefined)
+      assert.deepStrictEqual(told?.listenAddrs.map(String), ["/ip4/192.0.2.1/tcp/4001"])
+      assert.includeMembers(told?.protocols ?? [], protocols)
+      assert.strictEqual(asked, 1)
     })
   )
 
@@ -83,8 +166,8 @@ describe("Host", { timeout: 60_000 }, () => {
       yield* Effect.exit(client.transport.open(first.address, protocol))
       const address = (first.host.multiaddrs[0] ?? "").split("/p2p/")[0] ?? ""
       yield* Scope.close(scope, Exit.void)
-      assert.strictEqual(first.host.node.status, "stopped")
-      yield* eventually(() => client.host.node.getConnections().length === 0)
+      assert.strictEqual(first.libp2p.status, "stopped")
+      yield* eventually(() => client.libp2p.getConnections().length === 0)
       yield* startNode({ listen: [address] })
     })
   )
@@ -97,7 +180,7 @@ describe("Host", { timeout: 60_000 }, () => {
       const open = Effect.retry(Effect.scoped(client.transport.open(server.address, protocol)), { times: 20 })
       for (let i = 0; i < 2; i++) {
         yield* open
-        yield* eventually(() => client.host.node.getConnections().length === 0)
+        yield* eventually(() => client.libp2p.getConnections().length === 0)
       }
     })
   )
@@ -107,8 +190,8 @@ describe("Host", { timeout: 60_000 }, () => {
       const server = yield* startEcho()
       const client = yield* startNode()
       yield* client.transport.open(server.address, protocol)
-      for (const { host } of [server, client]) {
-        assert.deepStrictEqual(yield* Effect.promise(() => host.node.peerStore.all()), [])
+      for (const { libp2p } of [server, client]) {
+        assert.deepStrictEqual(yield* Effect.promise(() => libp2p.peerStore.all()), [])
       }
     })
   )
@@ -124,9 +207,9 @@ describe("Host", { timeout: 60_000 }, () => {
         opens.map(({ _tag }) => _tag),
         ["Success", "Success", "Failure"]
       )
-      assert.strictEqual(server.host.node.getConnections().length, 2)
+      assert.strictEqual(server.libp2p.getConnections().length, 2)
       const [first] = clients
-      assert.strictEqual(server.host.node.getConnections(first?.host.node.peerId).length, 1)
+      assert.strictEqual(server.libp2p.getConnections(first?.libp2p.peerId).length, 1)
       const stream = yield* (first as (typeof clients)[0]).transport.open(server.address, protocol)
       yield* stream.write(bytes("still here"))
       yield* stream.closeWrite
@@ -150,7 +233,7 @@ describe("Host", { timeout: 60_000 }, () => {
       const server = yield* startEcho()
       const rogue = yield* startRogue()
       const connection = yield* rogue.connect(server.host.multiaddrs[0] ?? "")
-      yield* eventually(() => server.host.node.getConnections().length === 1)
+      yield* eventually(() => server.libp2p.getConnections().length === 1)
       rogue.send(frameHeader("data", 1, 262_144).subarray(0, 5))
       rogue.send(frameHeader("data", 1, 262_144).subarray(5))
       rogue.send(new Uint8Array(262_144))
@@ -158,7 +241,7 @@ describe("Host", { timeout: 60_000 }, () => {
       yield* Effect.exit(Effect.promise(() => connection.newStream("/gantry/other/1.0.0")))
       assert.strictEqual(connection.status, "open")
       rogue.send(frameHeader("data", 1, 262_145))
-      yield* eventually(() => connection.status !== "open" && server.host.node.getConnections().length === 0)
+      yield* eventually(() => connection.status !== "open" && server.libp2p.getConnections().length === 0)
     })
   )
 

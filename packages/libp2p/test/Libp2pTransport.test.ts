@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import type { StreamTransport } from "@gantry/coord"
+import type { PeerResolver, StreamTransport } from "@gantry/coord"
 import { Identity } from "@gantry/libp2p"
 import { Deferred, Effect, Exit, Fiber, FileSystem, Latch, Layer, Option, Scope } from "effect"
 import { TestClock } from "effect/testing"
@@ -125,7 +125,7 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
       const { client, near } = yield* meet
       const reading = yield* Effect.forkChild(Effect.flip(near.read))
       yield* eventually(() => streamsOf(client).length === 1)
-      for (const connection of client.host.node.getConnections()) connection.abort(new Error("cut"))
+      for (const connection of client.libp2p.getConnections()) connection.abort(new Error("cut"))
       assert.strictEqual((yield* Fiber.join(reading)).reason, "Reset")
     })
   )
@@ -133,10 +133,9 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
   it.effect("says that a peer does not speak the protocol", () =>
     Effect.gen(function* () {
       const { client, server } = yield* pair(echo)
-      assert.strictEqual(
-        yield* reasonOf(client.transport.open(server.address, "/gantry/other/1.0.0")),
-        "UnsupportedProtocol"
-      )
+      const other = client.transport.open(server.address, "/gantry/other/1.0.0")
+      assert.strictEqual(yield* reasonOf(Effect.flatMap(other, ({ read }) => read)), "UnsupportedProtocol")
+      yield* eventually(() => streamsOf(client).length === 0 && streamsOf(server).length === 0)
     })
   )
 
@@ -205,12 +204,12 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
       const scope = yield* Effect.scope
       const { client, open, server } = yield* pair(echo)
       yield* client.transport.handle(protocol, serve(scope, echo))
-      yield* open
+      yield* Effect.flatMap(open, ({ write }) => write(bytes("x")))
       const back = yield* server.transport.open({ peerId: client.host.peerId, addresses: [] }, protocol)
       yield* back.write(bytes("hi"))
       yield* back.closeWrite
       assert.strictEqual(text(yield* readAll(back)), "hi")
-      assert.strictEqual(server.host.node.getConnections().length, 1)
+      assert.strictEqual(server.libp2p.getConnections().length, 1)
     })
   )
 
@@ -227,7 +226,7 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
       yield* TestClock.adjust("2 seconds")
       assert.deepStrictEqual(yield* Fiber.join(opening), Option.none())
       yield* turns(3)
-      assert.deepStrictEqual(client.host.node.getDialQueue(), [])
+      assert.deepStrictEqual(client.libp2p.getDialQueue(), [])
       yield* eventually(() => silent.sockets.size === 0)
     })
   )
@@ -254,11 +253,11 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
         yield* Fiber.interrupt(opening)
       }
       yield* eventually(() => streamsOf(client).length === 0 && streamsOf(server).length === 0)
-      assert.strictEqual(client.host.node.getConnections().length, 1)
+      assert.strictEqual(client.libp2p.getConnections().length, 1)
     })
   )
 
-  it.effect("resets a stream that opens although its opening was interrupted", () =>
+  it.effect("resets a stream to which the peer agrees just as nobody needs it any more", () =>
     Effect.gen(function* () {
       const { client, open, server } = yield* pair(echo)
       yield* Effect.scoped(open)
@@ -313,7 +312,8 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
       yield* eventually(() => unread() >= 262_144)
       // Whatever else could come would come before the answers to these.
       for (let i = 0; i < 20; i++) {
-        yield* Effect.flip(Effect.scoped(client.transport.open(server.address, "/gantry/other/1.0.0")))
+        const other = client.transport.open(server.address, "/gantry/other/1.0.0")
+        yield* reasonOf(Effect.flatMap(other, ({ read }) => read))
       }
       assert.strictEqual(unread(), 262_144)
       assert.isUndefined(writing.pollUnsafe())
@@ -393,7 +393,8 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
       )
       for (const end of [Effect.void, Effect.fail("no"), Effect.interrupt]) {
         const count = ends.length
-        yield* Effect.exit(Effect.scoped(Effect.andThen(open, end)))
+        const used = Effect.flatMap(open, ({ write }) => write(bytes("x")))
+        yield* Effect.exit(Effect.scoped(Effect.andThen(used, end)))
         yield* eventually(() => ends.length > count)
       }
       assert.deepStrictEqual(ends, ["end", "Reset", "Reset"])
@@ -424,8 +425,8 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
         { concurrency: "unbounded" }
       )
       assert.isTrue(words.every((same) => same))
-      assert.strictEqual(client.host.node.getConnections().length, 1)
-      assert.strictEqual(server.host.node.getConnections().length, 1)
+      assert.strictEqual(client.libp2p.getConnections().length, 1)
+      assert.strictEqual(server.libp2p.getConnections().length, 1)
       yield* eventually(() => streamsOf(client).length === 0 && streamsOf(server).length === 0)
     })
   )
@@ -449,8 +450,8 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
       yield* kept.write(bytes("b"))
       yield* kept.closeWrite
       assert.strictEqual(text(yield* readAll(kept)), "b")
-      assert.strictEqual(client.host.node.getConnections().length, 1)
-      assert.strictEqual(server.host.node.getConnections().length, 1)
+      assert.strictEqual(client.libp2p.getConnections().length, 1)
+      assert.strictEqual(server.libp2p.getConnections().length, 1)
     })
   )
 
@@ -500,41 +501,153 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
         const client = yield* startNode()
         const rogue = yield* startRogue()
         yield* Effect.promise(() => rogue.node.handle(protocol, () => {}))
-        const open = Effect.scoped(client.transport.open(rogue.address, protocol))
+        const open = Effect.scoped(
+          Effect.flatMap(client.transport.open(rogue.address, protocol), ({ write }) => write(bytes("x")))
+        )
         const goAway = () => void rogue.send(frameHeader("go away", 0, 0))
         yield* open
-        const [first] = client.host.node.getConnections()
+        const [first] = client.libp2p.getConnections()
         goAway()
-        yield* Effect.flip(Effect.scoped(client.transport.open(rogue.address, "/gantry/other/1.0.0")))
-        const [second] = client.host.node.getConnections()
+        const other = client.transport.open(rogue.address, "/gantry/other/1.0.0")
+        assert.strictEqual(yield* reasonOf(Effect.flatMap(other, ({ read }) => read)), "UnsupportedProtocol")
+        const [second] = client.libp2p.getConnections()
         rogue.onceTold(goAway)
         yield* open
-        const [third] = client.host.node.getConnections()
+        const [third] = client.libp2p.getConnections()
         assert.strictEqual(new Set([first?.id, second?.id, third?.id]).size, 3)
-        assert.strictEqual(client.host.node.getConnections().length, 1)
+        assert.strictEqual(client.libp2p.getConnections().length, 1)
       })
   )
 
-  it.effect("gives up a connection that has been silent for ten seconds and dials anew", () =>
+  /** A client that has a connection to a server over a wire, and what it asks there. */
+  const wired = (use: (stream: Duplex) => Effect.Effect<void, StreamTransport.StreamError>) =>
     Effect.gen(function* () {
-      const { client, server } = yield* pair(echo)
+      const { client, server } = yield* pair(use)
       const wire = yield* startWire(server)
-      yield* Effect.scoped(client.transport.open(wire.address, protocol))
-      yield* wire.cut
-      const [dead] = client.host.node.getConnections()
-      for (let attempt = 0; attempt < 5; attempt++) {
-        assert.strictEqual(dead?.status, "open")
+      const ask = (address: PeerResolver.PeerAddress) =>
+        Effect.gen(function* () {
+          const stream = yield* client.transport.open(address, protocol, bytes("ping"))
+          yield* stream.closeWrite
+          return text(yield* readAll(stream))
+        }).pipe(Effect.scoped)
+      assert.strictEqual(yield* ask(wire.address), "ping")
+      const [kept] = client.libp2p.getConnections()
+      return { ask, client, kept, server, wire, unpublished: { ...wire.address, addresses: [] } }
+    })
+
+  it.effect("dials the addresses that a peer has now, half a second after it fell silent where it was", () =>
+    Effect.gen(function* () {
+      let asked = 0
+      const { ask, client, kept, server, wire } = yield* wired((stream) => {
+        asked++
+        return echo(stream)
+      })
+      const { heal } = yield* wire.hold("to", "from")
+      const asking = yield* Effect.forkChild(ask(server.address), { startImmediately: true })
+      yield* eventually(() => streamsOf(client).length === 1)
+      yield* TestClock.adjust("499 millis")
+      yield* turns(3)
+      assert.strictEqual(client.libp2p.getConnections().length, 1)
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual(yield* Fiber.join(asking), "ping")
+      // From now on the new one is used, at once.
+      assert.strictEqual(yield* ask(server.address), "ping")
+      assert.strictEqual(asked, 3)
+      assert.strictEqual(kept?.streams.length, 0)
+      // What was sent first arrives as well; nobody waits for the answer.
+      yield* heal
+      yield* eventually(() => server.libp2p.getConnections().every(({ streams }) => streams.length === 0))
+    })
+  )
+
+  it.effect("stays with a silent connection whose peer answers after all, and cancels the dial", () =>
+    Effect.gen(function* () {
+      const { ask, client, server, wire } = yield* wired(echo)
+      const nowhere = yield* listen(() => {})
+      const { heal } = yield* wire.hold("from")
+      const asking = yield* Effect.forkChild(ask({ peerId: server.host.peerId, addresses: [nowhere.address] }), {
+        startImmediately: true
+      })
+      yield* eventually(() => streamsOf(client).length === 1)
+      yield* TestClock.adjust("500 millis")
+      yield* eventually(() => nowhere.sockets.size === 1)
+      yield* heal
+      assert.strictEqual(yield* Fiber.join(asking), "ping")
+      yield* eventually(() => nowhere.sockets.size === 0)
+      assert.strictEqual(client.libp2p.getConnections().length, 1)
+    })
+  )
+
+  it.effect("does not dial a peer that stays silent in a new connection as well, for ten seconds", () =>
+    Effect.gen(function* () {
+      const client = yield* startNode()
+      let streams = 0
+      const rogue = yield* startRogue({ onStream: () => void streams++ })
+      const giveUp = Effect.gen(function* () {
+        const before = streams
         const opening = yield* Effect.forkChild(
-          Effect.timeoutOption(Effect.scoped(client.transport.open(server.address, protocol)), "2 seconds")
+          Effect.timeoutOption(
+            Effect.scoped(Effect.flatMap(client.transport.open(rogue.address, protocol), ({ read }) => read)),
+            "2 seconds"
+          ),
+          { startImmediately: true }
         )
+        yield* eventually(() => streams > before)
+        yield* TestClock.adjust("500 millis")
+        yield* eventually(() => client.libp2p.getDialQueue().length === 0)
+        yield* turns(3)
+        yield* TestClock.adjust("1500 millis")
+        assert.deepStrictEqual(yield* Fiber.join(opening), Option.none())
+        return client.libp2p.getConnections().length
+      })
+      assert.deepStrictEqual([yield* giveUp, yield* giveUp, yield* giveUp], [1, 2, 2])
+      const [, second] = client.libp2p.getConnections()
+      yield* TestClock.adjust("10 seconds")
+      yield* giveUp
+      assert.notStrictEqual(client.libp2p.getConnections()[1], second)
+    })
+  )
+
+  it.effect("asks again over a new connection when the one it has ends before the peer has agreed", () =>
+    Effect.gen(function* () {
+      const { ask, client, kept, wire } = yield* wired(echo)
+      const { heal } = yield* wire.hold("to", "from")
+      const asking = yield* Effect.forkChild(ask(wire.address), { startImmediately: true })
+      yield* eventually(() => streamsOf(client).length === 1)
+      yield* wire.sever
+      yield* heal
+      assert.strictEqual(yield* Fiber.join(asking), "ping")
+      assert.notStrictEqual(client.libp2p.getConnections()[0], kept)
+    })
+  )
+
+  it.effect("fails with Reset when such a connection cannot be replaced, for what was sent may have arrived", () =>
+    Effect.gen(function* () {
+      const { ask, client, unpublished, wire } = yield* wired(echo)
+      yield* wire.hold("to", "from")
+      const asking = yield* Effect.forkChild(Effect.flip(ask(unpublished)), { startImmediately: true })
+      yield* eventually(() => streamsOf(client).length === 1)
+      yield* wire.sever
+      const error = yield* Fiber.join(asking)
+      assert.deepInclude(error, { _tag: "StreamError", reason: "Reset" })
+    })
+  )
+
+  it.effect("gives up a connection that has been silent for ten seconds", () =>
+    Effect.gen(function* () {
+      const { ask, client, kept, server, unpublished, wire } = yield* wired(echo)
+      yield* wire.hold("to", "from")
+      for (let attempt = 0; attempt < 5; attempt++) {
+        assert.strictEqual(kept?.status, "open")
+        const asking = yield* Effect.forkChild(Effect.timeoutOption(ask(unpublished), "2 seconds"))
         yield* eventually(() => streamsOf(client).length > 0)
         yield* TestClock.adjust("2 seconds")
-        assert.deepStrictEqual(yield* Fiber.join(opening), Option.none())
+        assert.deepStrictEqual(yield* Fiber.join(asking), Option.none())
         yield* turns(3)
         assert.strictEqual(streamsOf(client).length, 0)
       }
-      yield* Effect.scoped(client.transport.open(server.address, protocol))
-      assert.notStrictEqual(dead?.status, "open")
+      assert.notStrictEqual(kept?.status, "open")
+      assert.strictEqual(yield* ask(server.address), "ping")
     })
   )
 
@@ -548,7 +661,7 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
       const stream = yield* open
       yield* stream.write(bytes("before "))
       yield* Scope.close(handling, Exit.void)
-      assert.strictEqual(yield* reasonOf(open), "UnsupportedProtocol")
+      assert.strictEqual(yield* reasonOf(Effect.flatMap(open, ({ read }) => read)), "UnsupportedProtocol")
       yield* stream.write(bytes("after"))
       yield* stream.closeWrite
       assert.strictEqual(text(yield* readAll(stream)), "before after")

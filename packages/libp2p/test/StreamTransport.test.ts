@@ -1,4 +1,4 @@
 import { streamTransportSuite } from "@gantry/testkit/suites/StreamTransportSuite"
 import * as TcpPeers from "./TcpPeers.ts"
 
-streamTransportSuite("TCP", TcpPeers.layer)
+streamTransportSuite("TCP", TcpPeers.layerWired)

@@ -1,17 +1,29 @@
-import { StreamTransport } from "@gantry/coord/StreamTransport"
-import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
-import { Peers } from "@gantry/testkit/suites/CoordFixture"
+import { type Peer, PeerFaults, Peers } from "@gantry/testkit/suites/CoordFixture"
 import { Context, Effect, Layer } from "effect"
-
-const host = Libp2pTransport.layer.pipe(
-  Layer.provideMerge(Host.layer({ listen: ["/ip4/127.0.0.1/tcp/0"] })),
-  Layer.provide(Identity.layerEphemeral)
-)
+import { startNode, startWire, type Wire } from "./support.ts"
 
 /** Peers for the suites: each a libp2p host of its own on this machine. */
-export const layer: Layer.Layer<Peers> = Layer.succeed(Peers, {
-  join: Effect.map(Effect.orDie(Layer.build(Layer.fresh(host))), (context) => {
-    const { multiaddrs, peerId } = Context.get(context, Host.Host)
-    return { address: { peerId, addresses: multiaddrs }, transport: Context.get(context, StreamTransport) }
+export const layer: Layer.Layer<Peers> = Layer.succeed(Peers, { join: Effect.orDie(startNode()) })
+
+const makeWired = Effect.sync(() => {
+  const wires = new WeakMap<Peer, Wire>()
+  const wireOf = (peer: Peer) => wires.get(peer) as Wire
+  const peers = Peers.of({
+    join: Effect.gen(function* () {
+      const node = yield* Effect.orDie(startNode())
+      const wire = yield* startWire(node)
+      const peer = { address: wire.address, transport: node.transport }
+      wires.set(peer, wire)
+      return peer
+    })
   })
+  const faults = PeerFaults.of({
+    mute: (peer) => wireOf(peer).hold("from"),
+    isolate: (peer) => wireOf(peer).hold("to", "from"),
+    sever: (peer) => wireOf(peer).sever
+  })
+  return Context.make(Peers, peers).pipe(Context.add(PeerFaults, faults))
 })
+
+/** The same, each at the end of a wire. */
+export const layerWired: Layer.Layer<Peers | PeerFaults> = Layer.effectContext(makeWired)

@@ -7,8 +7,10 @@ import { noise } from "@chainsafe/libp2p-noise"
 import { yamux } from "@chainsafe/libp2p-yamux"
 import { type PeerResolver, StreamTransport } from "@gantry/coord"
 import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
+import { libp2pOf } from "@gantry/libp2p/internal/libp2pOf"
 import { PeerId } from "@gantry/protocol"
-import type { MessageStream, StreamMuxer } from "@libp2p/interface"
+import type { MemoryNetwork } from "@gantry/testkit"
+import type { Libp2p, MessageStream, StreamMuxer } from "@libp2p/interface"
 import { tcp } from "@libp2p/tcp"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Context, Effect, Layer, Option, type Scope } from "effect"
@@ -17,6 +19,8 @@ import { createLibp2p } from "libp2p"
 /** A host with its transport, and where to find it. */
 export interface Node {
   readonly host: Host.Host["Service"]
+  /** The js-libp2p node behind the host. */
+  readonly libp2p: Libp2p
   readonly transport: StreamTransport.StreamTransport["Service"]
   readonly address: PeerResolver.PeerAddress
 }
@@ -40,6 +44,7 @@ export const startNode = (
     const host = Context.get(context, Host.Host)
     return {
       host,
+      libp2p: libp2pOf(host),
       transport: Context.get(context, StreamTransport.StreamTransport),
       address: { peerId: host.peerId, addresses: host.multiaddrs }
     }
@@ -58,7 +63,7 @@ export const turns = (count: number): Effect.Effect<void> =>
   })
 
 /** Streams that a node has open, of all its connections. */
-export const streamsOf = (node: Node) => node.host.node.getConnections().flatMap(({ streams }) => streams)
+export const streamsOf = (node: Node) => node.libp2p.getConnections().flatMap(({ streams }) => streams)
 
 /** Everything until the peer ends its side. */
 export const readAll = (stream: StreamTransport.DuplexStream): Effect.Effect<Uint8Array, StreamTransport.StreamError> =>
@@ -140,28 +145,62 @@ export const connect = (address: string) =>
     (socket) => Effect.sync(() => socket.destroy())
   )
 
-/** A way to a node that can go silent, as when the peer loses its power. */
-export const startWire = (node: Node) =>
+/** A way to a node on which bytes can be held up, as when the node loses its power, and whose sockets can be closed. */
+export interface Wire {
+  readonly address: PeerResolver.PeerAddress
+  /** Holds up what goes to the node, or comes from it, until that is healed. Nobody is told. */
+  readonly hold: (...ways: ReadonlyArray<"to" | "from">) => Effect.Effect<MemoryNetwork.Fault>
+  readonly sever: Effect.Effect<void>
+}
+
+/** Starts a way to a node, which is open until the scope closes. */
+export const startWire = (node: Node): Effect.Effect<Wire, never, Scope.Scope> =>
   Effect.gen(function* () {
     const port = portOf(node.address.addresses[0] as string)
-    let isCut = false
-    const onward = new Set<Net.Socket>()
-    yield* Effect.addFinalizer(() => Effect.sync(() => onward.forEach((socket) => void socket.destroy())))
+    const held = new Map<"to" | "from", Array<() => void>>()
+    const sockets = new Set<Net.Socket>()
+    const pass = (way: "to" | "from", socket: Net.Socket, data: Uint8Array) => {
+      const waiting = held.get(way)
+      if (waiting === undefined) socket.write(data)
+      else waiting.push(() => socket.write(data))
+    }
+    const sever = Effect.sync(() => {
+      for (const waiting of held.values()) waiting.length = 0
+      for (const socket of sockets) socket.destroy()
+    })
+    yield* Effect.addFinalizer(() => sever)
     const { address } = yield* listen((near) => {
-      if (isCut) return
       const far = Net.connect(port, "127.0.0.1")
-      onward.add(far)
-      far.on("error", () => {})
-      far.on("close", () => near.destroy())
-      near.on("close", () => far.destroy())
-      near.on("data", (data) => isCut || far.write(data))
-      far.on("data", (data) => isCut || near.write(data))
+      for (const [socket, other] of [
+        [near, far],
+        [far, near]
+      ] as const) {
+        sockets.add(socket)
+        socket.on("error", () => {})
+        socket.on("close", () => {
+          sockets.delete(socket)
+          other.destroy()
+        })
+      }
+      near.on("data", (data) => pass("to", far, data))
+      far.on("data", (data) => pass("from", near, data))
     })
     return {
       address: { peerId: node.address.peerId, addresses: [address] },
-      cut: Effect.sync(() => {
-        isCut = true
-      })
+      hold: (...ways) =>
+        Effect.sync(() => {
+          for (const way of ways) held.set(way, held.get(way) ?? [])
+          return {
+            heal: Effect.sync(() => {
+              for (const way of ways) {
+                const waiting = held.get(way) ?? []
+                held.delete(way)
+                for (const go of waiting) go()
+              }
+            })
+          }
+        }),
+      sever
     }
   })
 

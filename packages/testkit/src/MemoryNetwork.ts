@@ -28,7 +28,7 @@ export interface Path {
 
 /** What a path does to streams. What is left out stays as a more general path has it. */
 export interface LinkOptions {
-  /** How long everything takes one way; zero. Opening a stream takes it there and back. */
+  /** How long everything takes one way; zero. A connection takes it there and back. */
   readonly latency?: Duration.Input | undefined
   /** At most this much more, drawn at random each time; zero. The order is kept. */
   readonly jitter?: Duration.Input | undefined
@@ -42,7 +42,11 @@ export interface LinkOptions {
 
 /** How a partition is cut. */
 export interface PartitionOptions {
-  /** What becomes of new streams across: they wait (`stalled`, the default) or fail at once (`refused`). */
+  /**
+   * What becomes of new connections across: they wait (`stalled`, the default) or
+   * fail at once (`refused`). A connection that stands takes streams that stall,
+   * or has ended.
+   */
   readonly opens?: "stalled" | "refused" | undefined
   /** Cuts only what the first group sends to the second. */
   readonly oneWay?: boolean | undefined
@@ -70,6 +74,11 @@ export interface Traffic {
  * under a test clock with a seed always takes the same course. Addresses play
  * no part: whoever has joined can be reached. Faults come and go at
  * run time.
+ *
+ * As over libp2p, two peers share one connection, which ends when it is not
+ * used for half a minute. A stream opens as soon as there is one, and its first
+ * bytes travel with it: whether the peer speaks the protocol, or lives, shows
+ * when it is read.
  */
 export class MemoryNetwork extends Context.Service<
   MemoryNetwork,
@@ -82,17 +91,19 @@ export class MemoryNetwork extends Context.Service<
     /** Sets what a path does, instead of what was set for the same path before. The most specific path counts. */
     readonly link: (path: Path, options: LinkOptions) => Effect.Effect<void>
     /**
-     * Parts two groups, or a group from everyone else: new streams across wait or
-     * fail, running ones stall.
+     * Parts two groups, or a group from everyone else: new connections across wait
+     * or fail, streams stall.
      */
     readonly partition: (
       group: Iterable<PeerId>,
       other?: Iterable<PeerId>,
       options?: PartitionOptions
     ) => Effect.Effect<Fault>
-    /** Makes a peer half-dead: streams to it open, then nothing comes in there and nothing gets out. */
+    /** Makes a peer half-dead: connections to it succeed, then nothing comes in there and nothing gets out. */
     readonly freeze: (peerId: PeerId) => Effect.Effect<Fault>
-    /** Resets all streams of a peer and makes it unreachable, until it restarts with the handlers it has, thawed. */
+    /** Ends all connections of a peer, and with them its streams. */
+    readonly sever: (peerId: PeerId) => Effect.Effect<void>
+    /** Ends all connections of a peer and makes it unreachable, until it restarts with the handlers it has, thawed. */
     readonly crash: (peerId: PeerId) => Effect.Effect<Fault>
     /** What went through, of one protocol or of all. */
     readonly traffic: (protocol?: string) => Effect.Effect<Traffic>
@@ -105,7 +116,14 @@ interface Node {
   readonly peerId: PeerId
   readonly handlers: Map<string, Handler>
   readonly ends: Set<MemoryStream>
+  /** When the connection to another peer was used last, in milliseconds. */
+  readonly connections: Map<PeerId, number>
+  /** How often all its connections have ended, also those that were being made. */
+  cuts: number
 }
+
+/** A connection that was not used for this long, in milliseconds, has ended. */
+const idleMillis = 30_000
 
 const linkOf = ({ chunkBytes, jitter, latency, loss, lossAfter }: LinkOptions): Partial<Link> => ({
   ...(latency !== undefined && { latency: Duration.toMillis(latency) }),
@@ -146,7 +164,7 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
       accept(end) {
         const handler = local.handlers.get(protocol)
         if (handler !== undefined) handler(end)
-        else run(end.reset)
+        else run(end.refuse)
       },
       wrote(bytes) {
         counted.bytes += bytes
@@ -157,19 +175,19 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
         if (--ends === 0) counted.open--
       }
     })
-    const pair = MemoryStream.pair(
+    const [near, far] = MemoryStream.pair(
       { peerId: dialer.peerId, surroundings: surroundingsOf(dialer, dialed) },
       { peerId: dialed.peerId, surroundings: surroundingsOf(dialed, dialer) }
     )
-    dialer.ends.add(pair[0])
-    dialed.ends.add(pair[1])
+    dialer.ends.add(near)
+    dialed.ends.add(far)
     counted.open++
     counted.opened++
-    return pair
+    return near
   }
 
-  /** One way of an open; fails where the network refuses it. */
-  const travel = Effect.fnUntraced(function* (from: PeerId, to: PeerId, isStuck: () => boolean) {
+  /** One way of a connection that is being made; fails where the network refuses it. */
+  const travel = Effect.fnUntraced(function* (from: PeerId, to: PeerId) {
     const delay = yield* travelTime(faults.link(from, to))
     if (delay > 0) {
       const arrived = Deferred.makeUnsafe<void>()
@@ -177,47 +195,57 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
       yield* calendar(instant, () => Deferred.doneUnsafe(arrived, Effect.yieldNow))
       yield* Deferred.await(arrived)
     }
-    yield* faults.awaitWay(from, to, isStuck)
+    yield* faults.awaitWay(from, to)
   })
+
+  const isUp = (node: Node) => nodes.get(node.peerId) === node && !faults.down.has(node.peerId)
+
+  /** The node of a peer to which there is a connection. */
+  const connected = (node: Node, peerId: PeerId, now: number): Node | undefined => {
+    const remote = nodes.get(peerId)
+    const isIdle = now - (node.connections.get(peerId) ?? Number.NEGATIVE_INFINITY) >= idleMillis
+    const isCut = [faults.partitionOf(node.peerId, peerId), faults.partitionOf(peerId, node.peerId)].includes("refused")
+    return isIdle || isCut ? undefined : remote
+  }
+
+  const disconnect = (node: Node) => {
+    for (const peerId of node.connections.keys()) nodes.get(peerId)?.connections.delete(node.peerId)
+    node.connections.clear()
+    node.cuts++
+    for (const end of [...node.ends]) end.cut()
+  }
 
   const open =
     (node: Node): StreamTransport["Service"]["open"] =>
     ({ peerId }, protocol, first = new Uint8Array()) =>
       Effect.uninterruptibleMask(
         Effect.fnUntraced(function* (restore) {
-          const fail = (reason: OpenError["reason"], why: string) =>
-            new OpenError({ reason, peerId, cause: new Error(why) })
-          const unreachable = (why: string) => fail("Unreachable", why)
-          const go = (from: PeerId, to: PeerId, isStuck: () => boolean) =>
-            restore(Effect.mapError(travel(from, to, isStuck), () => unreachable("the network refuses the connection")))
-          const back = go(peerId, node.peerId, () => false)
+          const unreachable = (why: string) => new OpenError({ reason: "Unreachable", peerId, cause: new Error(why) })
+          const go = (from: PeerId, to: PeerId) =>
+            restore(Effect.mapError(travel(from, to), () => unreachable("the network refuses the connection")))
+
+          const connect = Effect.fnUntraced(function* () {
+            const cuts = node.cuts
+            yield* go(node.peerId, peerId)
+            const remote = nodes.get(peerId)
+            const remoteCuts = remote !== undefined && isUp(remote) ? remote.cuts : undefined
+            yield* go(peerId, node.peerId)
+            if (node.cuts !== cuts) return yield* unreachable("this node was down")
+            if (remote === undefined || remoteCuts === undefined) return yield* unreachable("nobody is there")
+            return remote.cuts === remoteCuts ? remote : yield* unreachable("the connection was lost")
+          })
 
           if (peerId === node.peerId) return yield* unreachable("a peer does not dial itself")
-          yield* go(node.peerId, peerId, () => faults.frozen.has(node.peerId))
-          if (nodes.get(node.peerId) !== node || faults.down.has(node.peerId)) {
-            return yield* unreachable("this node is down")
-          }
-          const remote = nodes.get(peerId)
-          if (remote === undefined || faults.down.has(peerId)) {
-            yield* back
-            return yield* unreachable("nobody is there")
-          }
-          if (!faults.frozen.has(peerId) && !remote.handlers.has(protocol)) {
-            yield* back
-            return yield* fail("UnsupportedProtocol", protocol)
-          }
-          const [near, far] = pair(node, remote, protocol)
-          yield* Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? near.close : near.reset))
-          far.arrive()
-          yield* Effect.onError(back, () => near.reset)
-          if (near.isFinished) {
-            const isLost = nodes.get(node.peerId) !== node || faults.down.has(node.peerId) || faults.down.has(peerId)
-            return yield* isLost ? unreachable("the connection was lost") : fail("Reset", "before it was open")
-          }
-          if (first.length > 0) {
-            yield* Effect.mapError(restore(near.write(first)), () => fail("Reset", "before its first bytes were taken"))
-          }
-          return near
+          yield* restore(faults.awaitThaw(node.peerId))
+          if (!isUp(node)) return yield* unreachable("this node is down")
+          const remote = connected(node, peerId, yield* Clock.currentTimeMillis) ?? (yield* connect())
+          const now = yield* Clock.currentTimeMillis
+          node.connections.set(peerId, now)
+          remote.connections.set(node.peerId, now)
+          const stream = pair(node, remote, protocol)
+          yield* Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? stream.close : stream.reset))
+          yield* stream.open(first)
+          return stream
         })
       )
 
@@ -239,17 +267,15 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
       )
     })
 
-  const resetAll = (node: Node) => Effect.forEach([...node.ends], (end) => end.reset, { discard: true })
-
   const join = Effect.fnUntraced(function* (peerId: PeerId) {
     if (nodes.has(peerId)) return yield* Effect.die(new Error(`${peerId} is on the network already`))
-    const node: Node = { peerId, handlers: new Map(), ends: new Set() }
+    const node: Node = { peerId, handlers: new Map(), ends: new Set(), connections: new Map(), cuts: 0 }
     yield* Effect.acquireRelease(
       Effect.sync(() => nodes.set(peerId, node)),
       () =>
-        Effect.suspend(() => {
+        Effect.sync(() => {
           nodes.delete(peerId)
-          return resetAll(node)
+          disconnect(node)
         })
     )
     return StreamTransport.of({ handle: handle(node), open: open(node) })
@@ -272,10 +298,15 @@ const make: Effect.Effect<MemoryNetwork["Service"], never, Scope.Scope> = Effect
         faults.frozen.add(peerId)
         return { heal: faults.heal(() => faults.frozen.delete(peerId)) }
       }),
+    sever: (peerId) =>
+      Effect.sync(() => {
+        const node = nodes.get(peerId)
+        if (node !== undefined) disconnect(node)
+      }),
     crash: Effect.fnUntraced(function* (peerId) {
       faults.down.add(peerId)
       const node = nodes.get(peerId)
-      if (node !== undefined) yield* resetAll(node)
+      if (node !== undefined) disconnect(node)
       yield* faults.heal(() => faults.frozen.delete(peerId))
       return { heal: faults.heal(() => faults.down.delete(peerId)) }
     }),

@@ -79,8 +79,8 @@ describe("MemoryNetwork", () => {
         yield* dialer.open({ peerId: b, addresses: [] }, "/other")
         yield* Effect.ignore(dialer.open({ peerId: b, addresses: [] }, "/none"))
         assert.deepStrictEqual(yield* network.traffic("/other"), { open: 1, opened: 1, bytes: 0 })
-        assert.deepStrictEqual(yield* network.traffic("/none"), { open: 0, opened: 0, bytes: 0 })
-        assert.deepStrictEqual(yield* network.traffic(), { open: 2, opened: 2, bytes: 0 })
+        assert.deepStrictEqual(yield* network.traffic("/none"), { open: 0, opened: 1, bytes: 0 })
+        assert.deepStrictEqual(yield* network.traffic(), { open: 2, opened: 3, bytes: 0 })
       })
     )
   })
@@ -338,15 +338,58 @@ describe("MemoryNetwork", () => {
     test(
       "lets a dialer give up under way, and leaves no stream behind",
       Effect.gen(function* () {
-        const { dialer, network, taken } = yield* makePair
+        const { dialer, network } = yield* makePair
         yield* network.link({ from: b }, { latency: "1 hour" })
         const opening = yield* start(Effect.timeoutOption(openTo(dialer, b), "2 seconds"))
-        const far = yield* Queue.take(taken)
-        assert.strictEqual((yield* network.traffic()).open, 1)
         yield* TestClock.adjust("2 seconds")
         assert.deepStrictEqual(yield* Fiber.join(opening), Option.none())
-        assert.strictEqual(yield* reasonOf(far.read), "Reset")
-        assert.strictEqual((yield* network.traffic()).open, 0)
+        yield* TestClock.adjust("1 hour")
+        assert.deepStrictEqual(yield* network.traffic(), { open: 0, opened: 0, bytes: 0 })
+      })
+    )
+
+    test(
+      "brings the first bytes of a stream one way after its opening, which waits for a connection alone",
+      Effect.gen(function* () {
+        const { dialer, network, taken } = yield* makePair
+        yield* network.link({}, { latency: "10 millis" })
+        const ask = Effect.gen(function* () {
+          const near = yield* dialer.open({ peerId: b, addresses: [] }, protocol, bytesOf("request"))
+          const [, openedAt] = yield* timed(Effect.void)
+          const far = yield* Queue.take(taken)
+          const [request, requestAt] = yield* timed(far.read)
+          yield* far.write(bytesOf("reply"))
+          const [reply, replyAt] = yield* timed(near.read)
+          assert.deepStrictEqual([request, reply], [some("request"), some("reply")])
+          return [openedAt, requestAt, replyAt]
+        })
+        const first = yield* start(ask)
+        yield* TestClock.adjust("100 millis")
+        assert.deepStrictEqual(yield* Fiber.join(first), [20, 30, 40])
+        const second = yield* start(ask)
+        yield* TestClock.adjust("100 millis")
+        assert.deepStrictEqual(yield* Fiber.join(second), [100, 110, 120])
+      })
+    )
+
+    test(
+      "is that of a connection again once it was not used for half a minute",
+      Effect.gen(function* () {
+        const { dialer, listener, network } = yield* makePair
+        yield* dialer.handle(protocol, (stream) => stream.close)
+        yield* network.link({}, { latency: "10 millis" })
+        const opensAfter = Effect.fnUntraced(function* (transport: Transport, to: typeof a) {
+          const before = yield* Clock.currentTimeMillis
+          const opening = yield* start(timed(openTo(transport, to)))
+          yield* TestClock.adjust("1 second")
+          return (yield* Fiber.join(opening))[1] - before
+        })
+        assert.strictEqual(yield* opensAfter(dialer, b), 20)
+        assert.strictEqual(yield* opensAfter(listener, a), 0)
+        yield* TestClock.adjust("28 seconds")
+        assert.strictEqual(yield* opensAfter(dialer, b), 0)
+        yield* TestClock.adjust("30 seconds")
+        assert.strictEqual(yield* opensAfter(dialer, b), 20)
       })
     )
   })
@@ -422,7 +465,7 @@ describe("MemoryNetwork", () => {
           return yield* Effect.forEach(Array.from({ length: 40 }), () =>
             Effect.gen(function* () {
               const opening = yield* start(open)
-              yield* TestClock.adjust("20 millis")
+              yield* TestClock.adjust("40 millis")
               const { far, near } = yield* Fiber.join(opening)
               yield* near.write(bytesOf("x"))
               const reader = yield* start(timed(far.read))
@@ -538,15 +581,34 @@ describe("MemoryNetwork", () => {
     )
 
     test(
-      "that cut the way back leave the listener with a stream that the dialer never gets",
+      "that cut the way back let nobody connect, and let streams through where a connection stands",
       Effect.gen(function* () {
         const { dialer, network, taken } = yield* makePair
-        yield* network.partition([b], [a], { oneWay: true })
+        const partition = yield* network.partition([b], [a], { oneWay: true })
         const opening = yield* start(openTo(dialer, b))
-        const far = yield* Queue.take(taken)
+        yield* TestClock.adjust("1 hour")
         assert.isTrue(isWaiting(opening))
-        yield* Fiber.interrupt(opening)
+        yield* partition.heal
+        yield* Fiber.join(opening)
+        yield* Queue.take(taken)
+        yield* network.partition([b], [a], { oneWay: true })
+        const near = yield* dialer.open({ peerId: b, addresses: [] }, protocol, bytesOf("request"))
+        const far = yield* Queue.take(taken)
+        assert.deepStrictEqual(yield* far.read, some("request"))
+        yield* near.reset
         assert.strictEqual(yield* reasonOf(far.read), "Reset")
+      })
+    )
+
+    test(
+      "that refuse connections end those that stand",
+      Effect.gen(function* () {
+        const { dialer, network, open } = yield* makePair
+        yield* open
+        const partition = yield* network.partition([a], [b], { opens: "refused" })
+        assert.strictEqual(yield* reasonOf(openTo(dialer, b)), "Unreachable")
+        yield* partition.heal
+        yield* open
       })
     )
 
@@ -604,7 +666,7 @@ describe("MemoryNetwork", () => {
         const frost = yield* network.freeze(b)
         const near = yield* dialer.open({ peerId: b, addresses: [] }, "/unknown")
         yield* frost.heal
-        assert.strictEqual(yield* reasonOf(near.read), "Reset")
+        assert.strictEqual(yield* reasonOf(near.read), "UnsupportedProtocol")
       })
     )
 
@@ -635,7 +697,7 @@ describe("MemoryNetwork", () => {
         const reader = yield* start(reasonOf(near.read))
         const crash = yield* network.crash(b)
         assert.strictEqual(yield* Fiber.join(reader), "Reset")
-        assert.strictEqual(yield* reasonOf(far.read), "Closed")
+        assert.strictEqual(yield* reasonOf(far.read), "Reset")
         assert.strictEqual((yield* network.traffic()).open, 0)
         assert.strictEqual(yield* reasonOf(openTo(dialer, b)), "Unreachable")
         yield* crash.heal
@@ -667,16 +729,37 @@ describe("MemoryNetwork", () => {
     )
 
     test(
-      "fail the opens that are on their way back from them",
+      "fail the connections that are being made, also where they are back before those are through",
       Effect.gen(function* () {
-        const { dialer, network, taken } = yield* makePair
+        const connect = Effect.fnUntraced(function* (isBack: boolean) {
+          const { dialer, network } = yield* makePair
+          yield* network.link({}, { latency: "10 millis" })
+          const opening = yield* start(reasonOf(openTo(dialer, b)))
+          yield* TestClock.adjust("15 millis")
+          const crash = yield* network.crash(b)
+          if (isBack) yield* crash.heal
+          yield* TestClock.adjust("1 second")
+          assert.strictEqual(yield* Fiber.join(opening), "Unreachable")
+          assert.strictEqual((yield* network.traffic()).opened, 0)
+          yield* crash.heal
+        }, Effect.scoped)
+        yield* connect(false)
+        yield* connect(true)
+      })
+    )
+
+    test(
+      "reset the streams that are on their way to them",
+      Effect.gen(function* () {
+        const { dialer, network, open, taken } = yield* makePair
+        yield* open
         yield* network.link({}, { latency: "10 millis" })
-        const opening = yield* start(reasonOf(Effect.flatMap(openTo(dialer, b), (stream) => stream.read)))
-        yield* TestClock.adjust("15 millis")
-        yield* network.crash(b)
+        const near = yield* openTo(dialer, b)
+        const crash = yield* network.crash(b)
+        assert.strictEqual(yield* reasonOf(near.read), "Reset")
+        yield* crash.heal
         yield* TestClock.adjust("1 second")
-        assert.strictEqual(yield* Fiber.join(opening), "Reset")
-        assert.strictEqual(yield* Queue.size(taken), 1)
+        assert.strictEqual(yield* Queue.size(taken), 0)
         assert.strictEqual((yield* network.traffic()).open, 0)
       })
     )

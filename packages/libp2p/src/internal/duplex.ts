@@ -11,22 +11,38 @@ import type { Linger } from "./lingering.ts"
 const plain = ({ buffer, byteLength, byteOffset }: Uint8Array) => new Uint8Array(buffer, byteOffset, byteLength)
 
 /**
- * Takes over a stream, of which some bytes may have been read, and pauses it:
- * beyond a window, its bytes stay with the peer until they are read.
+ * How far a stream has come. `Open`: of use, by the sides that have not ended.
+ * `Left`: we have ended it as a whole. `Lost`: the peer or the connection has.
+ */
+type State =
+  | { readonly _tag: "Open"; readonly weEnded: boolean; readonly theyEnded: boolean }
+  | { readonly _tag: "Left"; readonly by: "closed" | "reset" }
+  | { readonly _tag: "Lost"; readonly cause: unknown }
+
+/** What there is to know of a stream that was in other hands before. */
+export interface Taken {
+  /** Bytes that were read from it. */
+  readonly received?: Uint8Array
+  /** Our side was ended. */
+  readonly weEnded?: boolean
+}
+
+/**
+ * Takes over a stream, and pauses it: beyond a window, its bytes stay with the
+ * peer until they are read.
  */
 export const makeDuplex = (
   stream: Stream,
   remotePeer: PeerId,
   linger: Linger,
-  first: Uint8Array = new Uint8Array()
+  { received: first = new Uint8Array(), weEnded = false }: Taken = {}
 ): DuplexStream => {
   const received: Array<Uint8Array> = first.length > 0 ? [plain(first)] : []
-  /** What we did to end the stream as a whole. */
-  let ended: "closed" | "reset" | undefined
-  let writeEnded = false
   // Once a stream is closed, it no longer tells whether the peer ended its side or the connection went away.
-  let remoteEnded = stream.status === "open" && stream.remoteWriteStatus === "closed"
-  let lost: unknown
+  let state: State =
+    stream.status === "open"
+      ? { _tag: "Open", weEnded, theyEnded: stream.remoteWriteStatus === "closed" }
+      : { _tag: "Lost", cause: new Error("the connection was closed") }
 
   const pause = () => {
     if (stream.readStatus === "readable") stream.pause()
@@ -52,27 +68,31 @@ export const makeDuplex = (
     wake()
   })
   stream.addEventListener("remoteCloseWrite", () => {
-    remoteEnded = true
+    if (state._tag === "Open") state = { ...state, theyEnded: true }
     wake()
   })
-  stream.addEventListener("end", wake)
   stream.addEventListener("close", ({ error }) => {
-    lost = error
+    const isInPeace = stream.status === "closed" && state._tag === "Open" && state.theyEnded
+    if (state._tag === "Open" && !isInPeace) {
+      state = { _tag: "Lost", cause: error ?? new Error("the connection was closed") }
+    }
     wake()
   })
-
-  /** Whether the stream can no longer be used: we have ended it, or it was cut off. */
-  const isOver = () => ended !== undefined || (stream.status !== "open" && !(stream.status === "closed" && remoteEnded))
 
   const closed = (why: string) => new StreamError({ reason: "Closed", cause: new Error(why) })
   const fault = (): StreamError | undefined => {
-    if (!isOver()) return undefined
-    if (ended !== undefined) return closed(`${ended} on this side`)
-    return new StreamError({ reason: "Reset", cause: lost ?? new Error("the connection was closed") })
+    switch (state._tag) {
+      case "Open":
+        return undefined
+      case "Left":
+        return closed(`${state.by} on this side`)
+      case "Lost":
+        return new StreamError({ reason: "Reset", cause: state.cause })
+    }
   }
-  const writeFault = () => fault() ?? (writeEnded ? closed("ended on this side") : undefined)
+  const writeFault = () => (state._tag === "Open" && state.weEnded ? closed("ended on this side") : fault())
 
-  const isReadable = () => received.length > 0 || remoteEnded || ended !== undefined || stream.status !== "open"
+  const isAtEnd = () => state._tag !== "Open" || state.theyEnded
 
   const arrival = Effect.callback<void>((resumeFiber) => {
     const stop = () => {
@@ -81,7 +101,7 @@ export const makeDuplex = (
     }
     // js-libp2p tells of an event in the middle of its work: the fiber goes on when it is through with that.
     const look = () => {
-      if (!isReadable()) return
+      if (received.length === 0 && !isAtEnd()) return
       waiting.delete(look)
       queueMicrotask(() => {
         stop()
@@ -99,7 +119,7 @@ export const makeDuplex = (
     if (failure !== undefined) return Effect.fail(failure)
     const chunk = received.shift()
     if (chunk !== undefined) return Effect.succeedSome(chunk)
-    return remoteEnded ? Effect.succeedNone : read
+    return isAtEnd() ? Effect.succeedNone : read
   })
 
   const read: DuplexStream["read"] = Effect.suspend(() => (received.length > 0 ? take : Effect.andThen(arrival, take)))
@@ -140,23 +160,24 @@ export const makeDuplex = (
   const closeWrite: DuplexStream["closeWrite"] = Effect.andThen(
     checked(fault),
     Effect.suspend(() => {
-      writeEnded = true
+      if (state._tag === "Open") state = { ...state, weEnded: true }
       return Effect.tryPromise({ try: () => stream.close(), catch: refused })
     })
   )
 
   const reset: DuplexStream["reset"] = Effect.sync(() => {
-    ended ??= "reset"
+    if (state._tag === "Open") state = { _tag: "Left", by: "reset" }
     stream.abort(new Error("reset on this side"))
   })
 
   const close: DuplexStream["close"] = Effect.suspend(() => {
-    if (isOver()) return Effect.void
-    ended = "closed"
+    if (state._tag !== "Open") return Effect.void
+    const { theyEnded } = state
+    state = { _tag: "Left", by: "closed" }
     received.length = 0
     // Both begin at once; they settle with the stream, whose end is waited for below.
     void Promise.allSettled([stream.closeRead(), stream.close()])
-    return remoteEnded && isFlushed() ? Effect.void : linger(stream)
+    return theyEnded && isFlushed() ? Effect.void : linger(stream)
   }).pipe(Effect.uninterruptible)
 
   return { remotePeer, read, write, closeWrite, close, reset }

@@ -76,12 +76,21 @@ export const farewellMillis = 250
 export const stopMillis = 5_000
 
 /**
- * A connection that has left openings unanswered for this long is taken for
- * dead. Peers that lose power or the network do not say so.
+ * A connection that was kept and in which a peer does not answer for this long
+ * is no reason to wait: the peer is dialed at the addresses that it publishes
+ * now. Answering that it speaks a protocol takes a peer no thought; the time of
+ * a call, two seconds, has to do for the dial as well.
+ */
+export const silentMillis = 500
+
+/**
+ * A connection that has left streams unanswered for this long is taken for
+ * dead. Peers that lose power or the network do not say so. One that replaced
+ * another is given the same time: the peer may just be busy.
  */
 export const deadConnectionMillis = 10_000
 
-/** An opening that was given up sooner than this says nothing about the connection. */
+/** A stream that was given up sooner than this says nothing about the connection. */
 export const patientMillis = 1_000
 
 /** How long a stream that was closed waits for the peer to end its side. */

@@ -98,7 +98,6 @@ const flood =
       const all = Array.from({ length: streams }, (_, index) => attackers[index % attackers.length] as Node)
       const opened = yield* Effect.forEach(
         all,
-        // One that is refused at once may be so before its opening is through.
         (attacker) => Effect.option(attacker.transport.open(server.address, protocolId)),
         { concurrency: "unbounded" }
       )
@@ -113,7 +112,7 @@ const nameless =
   (count: number, bytes: Uint8Array): Attack["strike"] =>
   (attackers) =>
     Effect.gen(function* () {
-      const [connection] = first(attackers).host.node.getConnections()
+      const [connection] = first(attackers).libp2p.getConnections()
       const open = Effect.tryPromise(async () => {
         const stream = await connection?.newStream(protocolId, { negotiateFully: false, maxOutboundStreams: count })
         stream?.send(bytes)
@@ -234,7 +233,7 @@ export const attacks: ReadonlyArray<Attack> = [
         yield* Effect.orDie(stream.write(frameOf(query).subarray(0, 40)))
         return Effect.as(
           Effect.sync(() => {
-            for (const connection of attacker.host.node.getConnections()) connection.abort(new Error("died"))
+            for (const connection of attacker.libp2p.getConnections()) connection.abort(new Error("died"))
           }),
           "gone" as const
         )
@@ -279,7 +278,13 @@ export const attacks: ReadonlyArray<Attack> = [
         Effect.as(
           Effect.forEach(
             Array.from({ length: 10_000 }),
-            () => Effect.scoped(Effect.flatMap(openRaw(first(attackers), server), (stream) => stream.reset)),
+            () =>
+              // Bytes are taken only once the server has the stream.
+              Effect.scoped(
+                Effect.flatMap(openRaw(first(attackers), server), (stream) =>
+                  Effect.andThen(Effect.ignore(stream.write(Uint8Array.of(0x80))), stream.reset)
+                )
+              ),
             { concurrency: abortedAtOnce, discard: true }
           ),
           "gone" as const

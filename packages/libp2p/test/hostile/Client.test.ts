@@ -186,11 +186,7 @@ const cases: ReadonlyArray<Case> = [
       }),
     fails("Unreachable", "dial")
   ),
-  below(
-    "refuses the protocol",
-    () => Effect.map(startNode(), ({ address }) => address),
-    fails("UnsupportedProtocol", "dial")
-  ),
+  below("refuses the protocol", () => Effect.map(startNode(), ({ address }) => address), fails("UnsupportedProtocol")),
   below(
     "accepts the stream and never agrees to a protocol",
     (stall) =>
@@ -198,7 +194,7 @@ const cases: ReadonlyArray<Case> = [
         const { address } = yield* startRogue({ onStream: () => Effect.runFork(stall) })
         return address
       }),
-    fails("TimedOut", "dial")
+    fails("TimedOut")
   ),
   hostile("takes the request and never answers", say(bytes()), fails("TimedOut")),
   hostile(

@@ -5,6 +5,7 @@
  */
 import { CoordClient, CoordConfig, Metrics, PeerResolver } from "@gantry/coord"
 import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
+import { libp2pOf } from "@gantry/libp2p/internal/libp2pOf"
 import { NodeId } from "@gantry/protocol"
 import { digestOf } from "@gantry/testkit/Fixtures"
 import { Effect, Layer } from "effect"
@@ -27,7 +28,7 @@ const layer = CoordClient.layer.pipe(
 
 const program = Effect.gen(function* () {
   const client = yield* CoordClient.CoordClient
-  const { node } = yield* Host.Host
+  const node = libp2pOf(yield* Host.Host)
   const reasons: Record<string, number> = {}
   const ask = client.pullIntentQuery(NodeId.make("hostile"), digestOf("wanted")).pipe(
     Effect.catch(({ reason }) =>

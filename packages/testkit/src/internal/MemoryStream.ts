@@ -38,7 +38,7 @@ export interface Surroundings {
   readonly link: () => Link
   /** Whether what has come to this end gets in; false holds it back until the network calls `flush`. */
   readonly isOpen: (end: MemoryStream) => boolean
-  /** Whoever serves the peer at this end takes the stream. */
+  /** Whoever serves the peer at this end takes the stream, or refuses it. */
   readonly accept: (end: MemoryStream) => void
   /** Bytes left this end. */
   readonly wrote: (bytes: number) => void
@@ -46,15 +46,16 @@ export interface Surroundings {
   readonly finished: (end: MemoryStream) => void
 }
 
-type Event = Uint8Array | "open" | "end" | "reset"
+type Event = Uint8Array | "open" | "refusal" | "end" | "reset"
 
 /** How far an end has come: its streams are read and written as long as it is open. */
-type State = "open" | "closed" | "reset" | "resetByPeer"
+type State = "open" | "closed" | "reset" | "refused" | "resetByPeer"
 
 const failures: Record<Exclude<State, "open">, readonly [reason: StreamError["reason"], why: string]> = {
   closed: ["Closed", "it was closed on this side"],
   reset: ["Closed", "it was reset on this side"],
-  resetByPeer: ["Reset", "by the other side"]
+  refused: ["UnsupportedProtocol", "nobody serves it there"],
+  resetByPeer: ["Reset", "by the other side, or with the connection"]
 }
 
 const failureOf = (state: Exclude<State, "open">) => {
@@ -103,16 +104,16 @@ export class MemoryStream implements DuplexStream {
     return [near, far]
   }
 
-  /** Reset, or ended from both sides. */
-  get isFinished(): boolean {
-    return this.#finished
+  /** Brings the stream to the other end, together with its first bytes, whatever the window. */
+  open(first: Uint8Array): Effect.Effect<void> {
+    this.#credit -= first.length
+    this.#surroundings.wrote(first.length)
+    return first.length === 0 ? this.#send("open") : this.#send("open", first.slice())
   }
 
-  /** The stream has come to this end. */
-  arrive(): void {
-    this.#incoming.push("open")
-    this.#arrived++
-    this.flush()
+  /** Tells the other end that nobody serves the protocol here. */
+  get refuse(): Effect.Effect<void> {
+    return this.#giveUp("refusal")
   }
 
   /** Takes in what has arrived, as far as the network lets it. */
@@ -167,11 +168,24 @@ export class MemoryStream implements DuplexStream {
   }
 
   get reset(): DuplexStream["reset"] {
+    return this.#giveUp("reset")
+  }
+
+  /** The connection has ended, as both ends see at once. */
+  cut(): void {
+    for (const end of [this, this.#other]) {
+      if (end.#finished) continue
+      end.#leave("resetByPeer")
+      end.#finish()
+    }
+  }
+
+  #giveUp(event: "refusal" | "reset"): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (this.#finished) return Effect.void
       this.#leave("reset")
       this.#finish()
-      return this.#send("reset")
+      return this.#send(event)
     })
   }
 
@@ -192,28 +206,39 @@ export class MemoryStream implements DuplexStream {
     return Effect.asVoid(Effect.forkIn(lingering, this.#surroundings.scope, { startImmediately: true }))
   }
 
-  #send(event: Event): Effect.Effect<void> {
+  /** Sends events that travel together. */
+  #send(...events: ReadonlyArray<Event>): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
-      const link = this.#surroundings.link()
       if (this.#lost) return
-      const before = this.#sent
-      this.#sent += typeof event === "string" ? 0 : event.length
-      let passing = event
-      if (link.loss > 0 && this.#sent >= link.lossAfter && (yield* Random.next) < link.loss) {
-        this.#lost = true
-        if (typeof event === "string" || before >= link.lossAfter) return
-        passing = event.subarray(0, link.lossAfter - before)
+      const link = this.#surroundings.link()
+      const passing: Array<Event> = []
+      for (const event of events) {
+        const rest = yield* this.#lose(event, link)
+        if (rest !== undefined) passing.push(rest)
       }
-      yield* this.#other.#carry(passing, yield* travelTime(link))
+      if (passing.length > 0) yield* this.#other.#carry(passing, yield* travelTime(link))
     }).pipe(Effect.uninterruptible)
   }
 
-  /** Brings an event to this end after a delay, never before one that was sent earlier. */
-  #carry(event: Event, delay: number): Effect.Effect<void> {
+  /** What of an event is not lost. A stream that opens never is: its connection has just carried something. */
+  #lose(event: Event, { loss, lossAfter }: Link): Effect.Effect<Event | undefined> {
+    if (event === "open" || this.#lost) return Effect.succeed(this.#lost ? undefined : event)
+    const before = this.#sent
+    this.#sent += typeof event === "string" ? 0 : event.length
+    if (loss === 0 || this.#sent < lossAfter) return Effect.succeed(event)
+    return Effect.map(Random.next, (chance) => {
+      if (chance >= loss) return event
+      this.#lost = true
+      return typeof event === "string" || before >= lossAfter ? undefined : event.subarray(0, lossAfter - before)
+    })
+  }
+
+  /** Brings events to this end after a delay, never before those that were sent earlier. */
+  #carry(events: ReadonlyArray<Event>, delay: number): Effect.Effect<void> {
     const isFirst = this.#incoming.length === this.#arrived
-    this.#incoming.push(event)
+    this.#incoming.push(...events)
     const arrive = () => {
-      this.#arrived++
+      this.#arrived += events.length
       this.flush()
     }
     if (delay === 0 && isFirst) return Effect.sync(arrive)
@@ -230,8 +255,8 @@ export class MemoryStream implements DuplexStream {
     } else if (event === "end") {
       this.#remoteEnded = true
       if (this.#ended) this.#finish()
-    } else if (event === "reset") {
-      this.#leave("resetByPeer")
+    } else if (event === "reset" || event === "refusal") {
+      this.#leave(event === "reset" ? "resetByPeer" : "refused")
       this.#finish()
     } else if (this.#state === "open") {
       this.#unread.push(event)

@@ -76,12 +76,18 @@ export class Faults {
   }
 
   /** Goes on once the way is free; fails at once where opens are refused. */
-  awaitWay(from: PeerId, to: PeerId, isStuck: () => boolean): Effect.Effect<void, "refused"> {
+  awaitWay(from: PeerId, to: PeerId): Effect.Effect<void, "refused"> {
     return Effect.suspend(() => {
       const opens = this.partitionOf(from, to)
       if (opens === "refused") return Effect.fail(opens)
-      if (opens === undefined && !isStuck()) return Effect.void
-      return Effect.andThen(Deferred.await(this.#healed), this.awaitWay(from, to, isStuck))
+      return opens === undefined ? Effect.void : Effect.andThen(Deferred.await(this.#healed), this.awaitWay(from, to))
     })
+  }
+
+  /** Goes on once a peer is not frozen. */
+  awaitThaw(peerId: PeerId): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      this.frozen.has(peerId) ? Effect.andThen(Deferred.await(this.#healed), this.awaitThaw(peerId)) : Effect.void
+    )
   }
 }

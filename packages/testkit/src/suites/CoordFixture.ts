@@ -31,6 +31,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
+import type { Fault } from "../MemoryNetwork.ts"
 import * as RecordingMetrics from "../RecordingMetrics.ts"
 
 /** A peer on the network under test. */
@@ -47,6 +48,22 @@ export class Peers extends Context.Service<
     readonly join: Effect.Effect<Peer, never, Scope.Scope>
   }
 >()("@gantry/testkit/Peers") {}
+
+/**
+ * What goes wrong on the way to a peer, over connections that others make to
+ * it. Some of it can be healed; what was held back goes on then.
+ */
+export class PeerFaults extends Context.Service<
+  PeerFaults,
+  {
+    /** Nothing that the peer sends arrives, though it gets what is sent to it. */
+    readonly mute: (peer: Peer) => Effect.Effect<Fault>
+    /** Nothing gets to the peer or away from it, and nobody is told. */
+    readonly isolate: (peer: Peer) => Effect.Effect<Fault>
+    /** Ends the connections to the peer, as both ends notice. New ones can be made. */
+    readonly sever: (peer: Peer) => Effect.Effect<void>
+  }
+>()("@gantry/testkit/PeerFaults") {}
 
 /** The node id of the server under test. */
 export const serverNode = NodeId.make("server")

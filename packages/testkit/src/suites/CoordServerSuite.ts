@@ -861,9 +861,10 @@ export const coordServerSuite = (name: string, network: Layer.Layer<Peers>) => {
         Effect.gen(function* () {
           const { ending, from, peer, proceed, scope } = yield* stoppable
           const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
-          const open = Effect.scoped(from.transport.open(peer.address, protocolId))
-          while (Exit.isSuccess(yield* Effect.exit(open))) yield* ioTurn
-          assert.strictEqual((yield* Effect.flip(open)).reason, "UnsupportedProtocol")
+          const open = from.transport.open(peer.address, protocolId)
+          const use = Effect.scoped(Effect.flatMap(open, ({ write }) => write(Uint8Array.of(1))))
+          while (Exit.isSuccess(yield* Effect.exit(use))) yield* ioTurn
+          assert.strictEqual((yield* Effect.flip(use)).reason, "UnsupportedProtocol")
           yield* Deferred.succeed(proceed, PumpResult.Declined())
           assert.isTrue(Option.isSome(messageIn(yield* Fiber.join(ending))))
           yield* Fiber.join(closing)

@@ -11,7 +11,7 @@ import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
-import { type Ending, type Peer, Peers, readToEnd, silence, whileTimePasses } from "./CoordFixture.ts"
+import { type Ending, type Peer, PeerFaults, Peers, readToEnd, silence, whileTimePasses } from "./CoordFixture.ts"
 
 const protocol = "/gantry/test/1.0.0"
 
@@ -56,14 +56,16 @@ const makePair = Effect.gen(function* () {
   return { dialer, listener, taken }
 })
 
-const openTo = (from: Peer, to: Peer) => from.transport.open(to.address, protocol)
+const openTo = (from: Peer, to: Peer, first?: string) =>
+  from.transport.open(to.address, protocol, first === undefined ? undefined : bytesOf(first))
 
-/** Both ends of one stream; the dialer's ends with the scope. */
+/** Both ends of one stream; the dialer's ends with the scope. More may be opened. */
 const makeStream = Effect.gen(function* () {
   const { dialer, listener, taken } = yield* makePair
-  const near = yield* openTo(dialer, listener)
+  const open = (first?: string) => openTo(dialer, listener, first)
+  const near = yield* open()
   const far = yield* Queue.take(taken)
-  return { dialer, listener, near, far }
+  return { dialer, listener, near, far, open, taken }
 })
 
 /** Peers, one of which sends everything back. */
@@ -76,16 +78,17 @@ const makeEcho = Effect.gen(function* () {
 })
 
 const sendAndReadBack = Effect.fnUntraced(function* (from: Peer, to: Peer, bytes: Uint8Array) {
-  const stream = yield* openTo(from, to)
-  const sent = yield* Effect.forkChild(Effect.andThen(stream.write(bytes), stream.closeWrite))
+  // What goes out with the opening is no different from what follows.
+  const stream = yield* from.transport.open(to.address, protocol, bytes.subarray(0, 8))
+  const sent = yield* Effect.forkChild(Effect.andThen(stream.write(bytes.subarray(8)), stream.closeWrite))
   const ending = yield* readToEnd(stream)
   yield* Fiber.join(sent)
   return ending
 }, Effect.scoped)
 
 /** The cases, over the peers of the given layer. Each case gets a network of its own. */
-export const streamTransportSuite = <E>(name: string, peers: Layer.Layer<Peers, E>): void => {
-  const test = <A, E2>(title: string, effect: Effect.Effect<A, E2, Peers | Scope.Scope>) =>
+export const streamTransportSuite = <E>(name: string, peers: Layer.Layer<Peers | PeerFaults, E>): void => {
+  const test = <A, E2>(title: string, effect: Effect.Effect<A, E2, Peers | PeerFaults | Scope.Scope>) =>
     it.effect(title, () => Effect.provide(Effect.scoped(effect), peers))
 
   describe(`StreamTransport over ${name}`, () => {
@@ -200,6 +203,152 @@ export const streamTransportSuite = <E>(name: string, peers: Layer.Layer<Peers, 
           yield* Fiber.interrupt(reader)
           yield* near.write(bytesOf("still here"))
           assert.deepStrictEqual(yield* readBytes(far, 10), bytesOf("still here"))
+        })
+      )
+    })
+
+    describe("first bytes", () => {
+      test(
+        "go before all others, whatever their size",
+        Effect.gen(function* () {
+          const { dialer, listener, taken } = yield* makePair
+          const first = new Uint8Array(400_000).fill(1)
+          const near = yield* dialer.transport.open(listener.address, protocol, first)
+          const far = yield* Queue.take(taken)
+          const sent = yield* Effect.forkChild(Effect.andThen(near.write(Uint8Array.of(2)), near.closeWrite))
+          const ending = yield* readToEnd(far)
+          yield* Fiber.join(sent)
+          assert.isTrue(
+            ending._tag === "Closed" && Buffer.compare(ending.bytes, Buffer.concat([first, Uint8Array.of(2)])) === 0
+          )
+        })
+      )
+
+      test(
+        "arrive although the stream is closed right after it was opened",
+        Effect.gen(function* () {
+          const { dialer, listener, taken } = yield* makePair
+          yield* Effect.scoped(openTo(dialer, listener, "first"))
+          const far = yield* Queue.take(taken)
+          assert.deepStrictEqual(yield* readToEnd(far), closed("first"))
+          yield* far.close
+        })
+      )
+
+      test(
+        "arrive with the end of our side, before the peer says anything",
+        Effect.gen(function* () {
+          const { dialer, listener, taken } = yield* makePair
+          const near = yield* openTo(dialer, listener, "question")
+          yield* near.closeWrite
+          const far = yield* Queue.take(taken)
+          assert.deepStrictEqual(yield* readToEnd(far), closed("question"))
+          yield* far.write(bytesOf("answer"))
+          yield* far.close
+          assert.deepStrictEqual(yield* readToEnd(near), closed("answer"))
+        })
+      )
+
+      test(
+        "may have arrived where the reply is lost: the stream is open, and its reader waits",
+        Effect.gen(function* () {
+          const { far, listener, near: kept, open, taken } = yield* makeStream
+          yield* Effect.andThen(kept.close, far.close)
+          yield* (yield* PeerFaults).mute(listener)
+          const near = yield* open("request")
+          const served = yield* Queue.take(taken)
+          assert.deepStrictEqual(yield* readBytes(served, 7), bytesOf("request"))
+          yield* served.write(bytesOf("reply"))
+          assert.deepStrictEqual(yield* whileTimePasses(Effect.timeoutOption(near.read, "2 seconds")), Option.none())
+        })
+      )
+    })
+
+    describe("a peer out of touch", () => {
+      test(
+        "is not told from one that takes its time: the stream is open, and its reader waits",
+        Effect.gen(function* () {
+          const { far, listener, near: kept, open, taken } = yield* makeStream
+          yield* Effect.andThen(kept.close, far.close)
+          yield* (yield* PeerFaults).isolate(listener)
+          const near = yield* open("request")
+          yield* near.closeWrite
+          assert.deepStrictEqual(yield* whileTimePasses(Effect.timeoutOption(near.read, "2 seconds")), Option.none())
+          assert.strictEqual(yield* Queue.size(taken), 0)
+        })
+      )
+
+      test(
+        "answers what it was sent meanwhile, once it is back",
+        Effect.gen(function* () {
+          const { dialer, listener } = yield* makeEcho
+          yield* sendAndReadBack(dialer, listener, bytesOf("connects"))
+          const { heal } = yield* (yield* PeerFaults).isolate(listener)
+          const near = yield* openTo(dialer, listener, "request")
+          yield* near.closeWrite
+          yield* heal
+          assert.deepStrictEqual(yield* readToEnd(near), closed("request"))
+        })
+      )
+
+      test(
+        "cannot be reached where there is no connection yet",
+        Effect.gen(function* () {
+          const { dialer, listener } = yield* makePair
+          yield* (yield* PeerFaults).isolate(listener)
+          const opening = Effect.timeoutOption(openTo(dialer, listener, "request"), "2 seconds")
+          assert.deepStrictEqual(yield* whileTimePasses(opening), Option.none())
+        })
+      )
+    })
+
+    describe("a connection that ends", () => {
+      test(
+        "before a stream is opened is replaced",
+        Effect.gen(function* () {
+          const { dialer, listener } = yield* makeEcho
+          yield* sendAndReadBack(dialer, listener, bytesOf("connects"))
+          yield* (yield* PeerFaults).sever(listener)
+          assert.deepStrictEqual(yield* sendAndReadBack(dialer, listener, bytesOf("again")), closed("again"))
+        })
+      )
+
+      test(
+        "before the peer has agreed is replaced, or resets the stream",
+        Effect.gen(function* () {
+          const { dialer, listener } = yield* makeEcho
+          yield* sendAndReadBack(dialer, listener, bytesOf("connects"))
+          const faults = yield* PeerFaults
+          const { heal } = yield* faults.isolate(listener)
+          const near = yield* openTo(dialer, listener, "request")
+          yield* near.closeWrite
+          yield* faults.sever(listener)
+          yield* heal
+          assert.deepInclude([closed("request"), reset], yield* readToEnd(near))
+        })
+      )
+
+      test(
+        "before the reply resets the stream on both sides",
+        Effect.gen(function* () {
+          const { far, listener, near } = yield* makeStream
+          yield* near.write(bytesOf("request"))
+          yield* readBytes(far, 7)
+          yield* (yield* PeerFaults).sever(listener)
+          assert.deepStrictEqual([yield* readToEnd(near), yield* readToEnd(far)], [reset, reset])
+        })
+      )
+
+      test(
+        "in the middle of the reply resets the stream on both sides",
+        Effect.gen(function* () {
+          const { far, listener, near } = yield* makeStream
+          yield* near.closeWrite
+          yield* far.write(bytesOf("half"))
+          yield* readBytes(near, 4)
+          yield* (yield* PeerFaults).sever(listener)
+          assert.deepStrictEqual(yield* readToEnd(near), reset)
+          assert.strictEqual(yield* reasonOf(Effect.forever(far.write(bytesOf("more")))), "Reset")
         })
       )
     })
@@ -348,8 +497,10 @@ export const streamTransportSuite = <E>(name: string, peers: Layer.Layer<Peers, 
         "ends by reset with a scope that fails",
         Effect.gen(function* () {
           const { dialer, listener, taken } = yield* makePair
-          yield* Effect.ignore(Effect.scoped(Effect.andThen(openTo(dialer, listener), Effect.fail("no"))))
-          assert.deepStrictEqual(yield* readToEnd(yield* Queue.take(taken)), reset)
+          const open = Effect.orDie(openTo(dialer, listener))
+          const failing = Effect.andThen(open, Effect.andThen(Queue.take(taken), Effect.fail))
+          const far = yield* Effect.flip(Effect.scoped(failing))
+          assert.deepStrictEqual(yield* readToEnd(far), reset)
         })
       )
 
@@ -390,11 +541,16 @@ export const streamTransportSuite = <E>(name: string, peers: Layer.Layer<Peers, 
       )
 
       test(
-        "fails with UnsupportedProtocol where nobody handles the protocol",
+        "shows with UnsupportedProtocol that nobody handles the protocol, whenever it is read or written",
         Effect.gen(function* () {
           const { dialer, listener } = yield* makePair
-          const reason = yield* reasonOf(dialer.transport.open(listener.address, "/gantry/unknown/1.0.0"))
-          assert.strictEqual(reason, "UnsupportedProtocol")
+          const open = dialer.transport.open(listener.address, "/gantry/unknown/1.0.0", bytesOf("first"))
+          const near = yield* open
+          assert.strictEqual(yield* reasonOf(near.read), "UnsupportedProtocol")
+          assert.strictEqual(yield* reasonOf(near.read), "UnsupportedProtocol")
+          const other = yield* open
+          assert.strictEqual(yield* reasonOf(other.write(bytesOf("more"))), "UnsupportedProtocol")
+          assert.strictEqual(yield* reasonOf(other.closeWrite), "UnsupportedProtocol")
         })
       )
 
@@ -442,7 +598,8 @@ export const streamTransportSuite = <E>(name: string, peers: Layer.Layer<Peers, 
           const near = yield* openTo(dialer, listener)
           const far = yield* Deferred.await(taken)
           yield* Scope.close(handling, Exit.void)
-          assert.strictEqual(yield* reasonOf(openTo(dialer, listener)), "UnsupportedProtocol")
+          const late = yield* openTo(dialer, listener, "late")
+          assert.strictEqual(yield* reasonOf(late.read), "UnsupportedProtocol")
           yield* far.write(bytesOf("still served"))
           yield* far.close
           assert.deepStrictEqual(yield* readToEnd(near), closed("still served"))

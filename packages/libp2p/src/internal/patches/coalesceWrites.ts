@@ -1,18 +1,21 @@
 /**
- * Fewer, larger writes: what a connection sends in one turn of the event loop
- * goes out together.
+ * Patch of @chainsafe/libp2p-yamux 8.0.1, src/muxer.ts, `sendFrame`, and
+ * @libp2p/utils 7.4.1, src/abstract-stream-muxer.ts, `send`.
+ *
+ * Upstream hands each frame to the connection by itself, which encrypts it and
+ * writes it to the socket: a request of three frames is three messages of
+ * Noise and three system calls, which cost far more than what they say.
+ *
+ * Delete it once the muxer, or Noise below it, puts together what is sent in
+ * one turn of the event loop.
  */
 import type { MessageStream, StreamMuxerFactory } from "@libp2p/interface"
 
-/**
- * Makes a muxer's frames wait for the end of the turn in which they are sent,
- * or of the muxer. Each of them would be encrypted and handed to the kernel by
- * itself, which costs far more than what it says.
- */
-export const gatherFrames = (muxers: StreamMuxerFactory): StreamMuxerFactory => ({
+/** Makes the frames that a muxer sends in one turn of the event loop go out together, at its end or the muxer's. */
+export const coalesceWrites = (muxers: StreamMuxerFactory): StreamMuxerFactory => ({
   protocol: muxers.protocol,
   createStreamMuxer(connection) {
-    const flush = gather(connection)
+    const flush = coalesce(connection)
     const muxer = muxers.createStreamMuxer(connection)
     const close = muxer.close.bind(muxer)
     const abort = muxer.abort.bind(muxer)
@@ -30,14 +33,14 @@ export const gatherFrames = (muxers: StreamMuxerFactory): StreamMuxerFactory => 
 })
 
 /** Has `send` put bytes together; gives what sends them. */
-const gather = (connection: MessageStream): (() => void) => {
+const coalesce = (connection: MessageStream): (() => void) => {
   const send = connection.send.bind(connection)
-  let gathered: Array<Uint8Array> = []
+  let waiting: Array<Uint8Array> = []
 
   const flush = () => {
-    if (gathered.length === 0) return
-    const bytes = Buffer.concat(gathered)
-    gathered = []
+    if (waiting.length === 0) return
+    const bytes = Buffer.concat(waiting)
+    waiting = []
     if (connection.status !== "open") return
     try {
       send(bytes)
@@ -49,8 +52,8 @@ const gather = (connection: MessageStream): (() => void) => {
   connection.send = (bytes) => {
     // Throws the error that says so.
     if (connection.status !== "open") return send(bytes)
-    if (gathered.length === 0) process.nextTick(flush)
-    gathered.push(bytes.subarray())
+    if (waiting.length === 0) process.nextTick(flush)
+    waiting.push(bytes.subarray())
     // Whether the connection took the turns before. What one turn may add is bounded by the windows of its streams.
     return !connection.writableNeedsDrain
   }

@@ -1,5 +1,11 @@
 /**
- * A guard against frames that no peer needs to send.
+ * Patch of @chainsafe/libp2p-yamux 8.0.1, src/decode.ts, `readFrame`.
+ *
+ * Upstream holds back a data frame until it is whole, up to the 4 GiB that its
+ * header can announce, and only then (src/stream.ts, `handleData`) compares its
+ * length with the window. A peer fills the memory of a node with one frame.
+ *
+ * Delete it once the muxer refuses a frame beyond the window by its header.
  */
 import type { MessageStream, StreamMuxerFactory } from "@libp2p/interface"
 
@@ -7,12 +13,8 @@ import type { MessageStream, StreamMuxerFactory } from "@libp2p/interface"
 const headerBytes = 12
 const dataType = 0
 
-/**
- * Makes a muxer end connections whose peer announces a data frame of more than
- * so many bytes. The muxer by itself holds back a frame until it is whole, up
- * to 4 GiB, and only then compares it with the window.
- */
-export const boundFrames = (muxers: StreamMuxerFactory, maxBytes: number): StreamMuxerFactory => ({
+/** Makes a muxer end connections whose peer announces a data frame of more than so many bytes. */
+export const limitFrameSize = (muxers: StreamMuxerFactory, maxBytes: number): StreamMuxerFactory => ({
   protocol: muxers.protocol,
   createStreamMuxer(connection) {
     watchFrames(connection, maxBytes)
