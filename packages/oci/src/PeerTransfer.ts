@@ -275,7 +275,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
       }
       yield* Effect.andThen(receive(holder, request, assembly, isWhole), assembly.writer.commit).pipe(
         Effect.catchTag("BlobWriteError", (error) =>
-            error.isAboutBytes ? blame(holder, request, assembly, error) : Effect.fail(error)
+          error.isAboutBytes ? blame(holder, request, assembly, error) : Effect.fail(error)
         )
       )
     },
