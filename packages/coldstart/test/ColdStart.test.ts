@@ -903,17 +903,16 @@ describe("ColdStart", () => {
         })
       )
 
-      it.effect("hears why from a node whose pull it saw end, also while another one pulls", () =>
+      it.effect("hears why from a node that had taken it on, also while another one pulls", () =>
         Effect.gen(function* () {
           const world = yield* World.make()
-          World.pull(world.rank(0))
+          world.rank(0).answers = [startedAt(0), failed("transient", 10_000)]
           const fiber = yield* start(world.obtain())
           world.rank(0).pulling = undefined
           world.rank(0).failed = "transient"
-          world.rank(0).answers = [failed("transient", 10_000)]
           World.pull(world.rank(1))
           yield* TestClock.adjust("5 seconds")
-          assert.deepStrictEqual(world.asked(), [0])
+          assert.deepStrictEqual(world.asked(), [0, 0])
           World.finish(world.rank(1))
           yield* TestClock.adjust("1 second")
           assert.deepStrictEqual(yield* Fiber.join(fiber), fromRank(world, 1))
