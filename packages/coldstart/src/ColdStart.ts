@@ -6,6 +6,7 @@ import type { CoordServer } from "@gantry/coord/CoordServer"
 import type { Members } from "@gantry/coord/Members"
 import type { Metrics } from "@gantry/coord/Metrics"
 import * as MonotonicClock from "@gantry/coord/MonotonicClock"
+import type { SettingError } from "@gantry/coord/SettingError"
 import { Store } from "@gantry/coord/Store"
 import type { Transfer } from "@gantry/coord/Transfer"
 import * as Context from "effect/Context"
@@ -72,7 +73,7 @@ interface Caller {
 }
 
 const make = Effect.fnUntraced(function* (options?: Options) {
-  const settings = Settings.make(options)
+  const settings = yield* Settings.make(options)
   const store = yield* Store
   const cooldowns = Cooldowns.make(settings.cooldownCap)
   const pursue = yield* Pursuit.make(settings, cooldowns)
@@ -154,5 +155,5 @@ const make = Effect.fnUntraced(function* (options?: Options) {
 /** Obtains digests through the cluster. */
 export const layer = (
   options?: Options
-): Layer.Layer<ColdStart, never, Members | CoordClient | CoordServer | Store | Transfer | Metrics> =>
+): Layer.Layer<ColdStart, SettingError, Members | CoordClient | CoordServer | Store | Transfer | Metrics> =>
   Layer.effect(ColdStart, make(options))

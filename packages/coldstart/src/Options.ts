@@ -3,7 +3,7 @@
  */
 import type * as Duration from "effect/Duration"
 
-/** Settings of the requester; a value that is not positive is ignored. */
+/** Settings of the requester; a value that is not positive is ignored, one that cannot be read fails the layer. */
 export interface Options {
   /** How many of the best-ranked candidates are asked; twice as many once none of them can be reached; 3. */
   readonly ranks?: number | undefined

@@ -269,7 +269,7 @@ describe("ColdStart", () => {
       })
     )
 
-    for (const problem of ["WrongBytes", "Suspicious", "Absent"] as const) {
+    for (const problem of ["WrongBytes", "Suspicious", "Absent", "NoAddress"] as const) {
       it.effect(`and believes no more who says it has it and does not deliver (${problem})`, () =>
         Effect.gen(function* () {
           const world = yield* World.make()
@@ -286,7 +286,7 @@ describe("ColdStart", () => {
       )
     }
 
-    for (const problem of ["Unreachable", "Stalled"] as const) {
+    for (const problem of ["Unreachable", "Unavailable", "Stalled"] as const) {
       it.effect(`and tries a holder again whose transfer broke off (${problem}), but not for ever`, () =>
         Effect.gen(function* () {
           const world = yield* World.make()
@@ -313,6 +313,25 @@ describe("ColdStart", () => {
         assert.deepStrictEqual(yield* Fiber.join(fiber), fromRank(world, 0))
       })
     )
+
+    for (const [seconds, asked] of [
+      [10, []],
+      [11, [1]]
+    ] as const) {
+      it.effect(
+        `and ${seconds > 10 ? "turns from" : "keeps to"} one that could not be reached lately, for ${seconds} s more`,
+        () =>
+          Effect.gen(function* () {
+            const world = yield* World.make()
+            const remaining = Duration.seconds(seconds)
+            world.rank(0).cached = true
+            world.rank(0).holds = { _tag: "Barred", holder: world.rank(0).nodeId, remaining }
+            yield* start(world.obtain())
+            yield* TestClock.adjust("5 seconds")
+            assert.deepStrictEqual(world.asked(), [...asked])
+          })
+      )
+    }
 
     it.effect("and pulls it itself where nobody who has it delivers it", () =>
       Effect.gen(function* () {
@@ -903,17 +922,16 @@ describe("ColdStart", () => {
         })
       )
 
-      it.effect("hears why from a node whose pull it saw end, also while another one pulls", () =>
+      it.effect("hears why from a node that had taken it on, also while another one pulls", () =>
         Effect.gen(function* () {
           const world = yield* World.make()
-          World.pull(world.rank(0))
+          world.rank(0).answers = [startedAt(0), failed("transient", 10_000)]
           const fiber = yield* start(world.obtain())
           world.rank(0).pulling = undefined
           world.rank(0).failed = "transient"
-          world.rank(0).answers = [failed("transient", 10_000)]
           World.pull(world.rank(1))
           yield* TestClock.adjust("5 seconds")
-          assert.deepStrictEqual(world.asked(), [0])
+          assert.deepStrictEqual(world.asked(), [0, 0])
           World.finish(world.rank(1))
           yield* TestClock.adjust("1 second")
           assert.deepStrictEqual(yield* Fiber.join(fiber), fromRank(world, 1))
@@ -1687,6 +1705,13 @@ describe("ColdStart", () => {
       assert.isTrue(isRunning(fiber))
       yield* TestClock.adjust("400 millis")
       assert.deepStrictEqual(world.queriesOf(2), [0, 200, 400])
+    })
+  )
+
+  it.effect("is not built with settings that cannot be read", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(World.make({ settings: { patience: "banana" as "1 second" } }))
+      assert.include(error.message, "patience")
     })
   )
 

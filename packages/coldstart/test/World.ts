@@ -83,7 +83,7 @@ export interface Peer {
   /** Answers to please_pull, one each, the last one for all that follow; without any it starts a pull. */
   answers: Array<Verdict | Failure | "lost">
   /** What Transfer finds there; without it, it delivers what it has. */
-  holds: TransferAttempt["_tag"] | undefined
+  holds: TransferAttempt["_tag"] | TransferAttempt | undefined
 }
 
 /** Something that the requester did. */
@@ -241,7 +241,7 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
         me.cached = true
         return { holder: nodeId, bytes: 7 } satisfies TransferReport
       }
-      attempts.push(attemptOf(problem, nodeId))
+      attempts.push(typeof problem === "string" ? attemptOf(problem, nodeId) : problem)
     }
     return yield* new TransferError({ digest: request.digest, reason: new NoHolder({ attempts }) })
   })

@@ -22,7 +22,7 @@ export interface Pull {
   readonly group: string
   /** When it ended; undefined while it runs. */
   ended: number | undefined
-  /** Live pulls of the same digest and group when this one began. */
+  /** Live pulls of the same reference and group when this one began: another name of the digest is another pull. */
   readonly besides: number
   /** Whether anything came from the origin. */
   hasFetched: boolean
@@ -71,7 +71,7 @@ export class Ledger {
   /** A pull begins. */
   began(pull: Omit<Pull, "at" | "ended" | "besides" | "hasFetched">): Pull {
     const live = this.#live.get(pull.digest) ?? new Set<Pull>()
-    const others = [...live].filter(({ group }) => group === pull.group)
+    const others = [...live].filter(({ group, ref }) => group === pull.group && `${ref}` === `${pull.ref}`)
     if ([...live].some(({ node }) => node === pull.node)) {
       this.violate("one claim per node", `node-${pull.node} claims ${this.nameOf(pull.digest)} twice`, pull.node)
     }

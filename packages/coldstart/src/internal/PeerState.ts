@@ -3,6 +3,7 @@
  */
 import type { TransferAttempt } from "@gantry/coord/Transfer"
 import type { PullIntent } from "@gantry/protocol"
+import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Watch from "./Watch.ts"
 
@@ -103,24 +104,32 @@ export const observe = (
 export const judge = (peer: PeerState, now: number, blob: Watch.Blob): Watch.Judgement =>
   peer.watch === undefined ? "over" : Watch.judge(peer.watch, now, blob)
 
-/** It did not deliver what it said it had. Who is busy has it, however long it is busy. */
-export const penalize = (peer: PeerState, problem: TransferAttempt["_tag"]): PeerState => {
-  switch (problem) {
+/** It could not be reached for a transfer lately; a bar that ends sooner is waited for like a holder that is busy. */
+const longBar = Duration.seconds(10)
+
+/** It did not deliver what it said it had, and was perhaps not even tried. Who is busy has it, however long it is busy. */
+export const penalize = (peer: PeerState, attempt: TransferAttempt | undefined): PeerState => {
+  switch (attempt?._tag) {
     case "Busy":
-    case "Barred":
       return peer
+    case "Barred":
+      return Duration.isLessThanOrEqualTo(attempt.remaining, longBar) ? peer : strike(peer)
     case "Unavailable":
     case "Unreachable":
-    case "Stalled": {
-      const strikes = peer.strikes + 1
-      return strikes >= maxStrikes ? discredit({ ...peer, strikes }) : { ...peer, strikes }
-    }
+    case "Stalled":
+    case undefined:
+      return strike(peer)
     case "Absent":
     case "NoAddress":
     case "WrongBytes":
     case "Suspicious":
       return discredit(peer)
   }
+}
+
+const strike = (peer: PeerState): PeerState => {
+  const strikes = peer.strikes + 1
+  return strikes >= maxStrikes ? discredit({ ...peer, strikes }) : { ...peer, strikes }
 }
 
 const discredit = (peer: PeerState): PeerState => ({ ...peer, exclusion: "discredited" })

@@ -188,7 +188,7 @@ export const earliestRetry = (statements: ReadonlyArray<Statement>, verdict: Sta
 
 // Transfers
 
-/** Takes in how a transfer failed; a holder that was not even tried could not be reached. */
+/** Takes in how a transfer failed. */
 export const penalize = (
   state: PursuitState,
   holders: ReadonlyArray<NodeId>,
@@ -196,9 +196,9 @@ export const penalize = (
 ): PursuitState => {
   let next = state
   for (const holder of holders) {
-    const problem = attempts.find((attempt) => attempt.holder === holder)?._tag ?? "Unreachable"
-    next = update(next, holder, (peer) => PeerState.penalize(peer, problem))
-    if (problem === "Busy") next = { ...next, areHoldersBusy: true }
+    const attempt = attempts.find((attempt) => attempt.holder === holder)
+    next = update(next, holder, (peer) => PeerState.penalize(peer, attempt))
+    if (attempt?._tag === "Busy") next = { ...next, areHoldersBusy: true }
   }
   return next
 }

@@ -97,11 +97,12 @@ const reachableRanks = (situation: Situation) => situation.ranks.filter((node) =
 
 const isWilling = ({ state }: Situation, node: NodeId) => PursuitState.peerOf(state, node).exclusion === undefined
 
-/** Whether a pull of the node has ended under our eyes, and the node says that it failed. */
-const hasFailed = (situation: Situation, node: NodeId) =>
-  PursuitState.peerOf(situation.state, node).watch?.isRunning === false &&
-  isWilling(situation, node) &&
-  said(situation, node, ({ recentlyFailed }) => recentlyFailed)
+/** Whether the node has taken the pull on, has ended it, and says that a pull of this digest failed. */
+const hasFailed = (situation: Situation, node: NodeId) => {
+  const { asks, watch } = PursuitState.peerOf(situation.state, node)
+  const hasEnded = asks > 0 && watch?.isRunning === false && isWilling(situation, node)
+  return hasEnded && said(situation, node, ({ recentlyFailed }) => recentlyFailed)
+}
 
 /** Whether the registry itself has told everybody to wait. */
 const isRateLimited = ({ state: { statements } }: Situation) =>

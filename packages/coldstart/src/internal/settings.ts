@@ -1,9 +1,11 @@
 /**
  * The settings of a requester, resolved.
  */
-import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
+import type { SettingError } from "@gantry/coord/SettingError"
+import { read } from "@gantry/coord/Settings"
 import { type ContentKind, queriedRanks } from "@gantry/protocol"
 import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
 import type { Options } from "../Options.ts"
 
 /** Every setting with its value. */
@@ -11,20 +13,21 @@ export type Settings = {
   readonly [Key in keyof Options]-?: Exclude<Options[Key], undefined> extends number ? number : Duration.Duration
 }
 
-/** The defaults with the given settings over them; what is not positive is ignored. */
-export const make = (options: Options = {}): Settings => ({
-  ranks: positiveInteger(options.ranks, queriedRanks),
-  randomPeers: positiveInteger(options.randomPeers, 4),
-  roundTimeout: positiveDuration(options.roundTimeout, "2 seconds"),
-  roundGrace: positiveDuration(options.roundGrace, "250 millis"),
-  pleasePullTimeout: positiveDuration(options.pleasePullTimeout, "2 seconds"),
-  manifestPoll: positiveDuration(options.manifestPoll, "200 millis"),
-  layerPoll: positiveDuration(options.layerPoll, "1 second"),
-  fallbackDelay: positiveDuration(options.fallbackDelay, "3 seconds"),
-  cooldownCap: positiveDuration(options.cooldownCap, "30 seconds"),
-  patience: positiveDuration(options.patience, "5 minutes"),
-  deadline: positiveDuration(options.deadline, "30 minutes")
-})
+/** The defaults with the given settings over them. */
+export const make = (options: Options = {}): Effect.Effect<Settings, SettingError> =>
+  read(options, (settings) => ({
+    ranks: settings.integer("ranks", queriedRanks),
+    randomPeers: settings.integer("randomPeers", 4),
+    roundTimeout: settings.duration("roundTimeout", "2 seconds"),
+    roundGrace: settings.duration("roundGrace", "250 millis"),
+    pleasePullTimeout: settings.duration("pleasePullTimeout", "2 seconds"),
+    manifestPoll: settings.duration("manifestPoll", "200 millis"),
+    layerPoll: settings.duration("layerPoll", "1 second"),
+    fallbackDelay: settings.duration("fallbackDelay", "3 seconds"),
+    cooldownCap: settings.duration("cooldownCap", "30 seconds"),
+    patience: settings.duration("patience", "5 minutes"),
+    deadline: settings.duration("deadline", "30 minutes")
+  }))
 
 /** How long to wait before asking again about a pull that runs. */
 export const pollOf = (settings: Settings, kind: ContentKind): Duration.Duration =>
