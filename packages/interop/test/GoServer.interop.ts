@@ -451,7 +451,7 @@ describe.skipIf(!isBuilt("go"))("Our client of a Go server", () => {
         const go = yield* spawn("go", "/gantry/coord/1.1.0")
         const { client } = yield* startClient({ resolve: () => Effect.succeedSome(go.address) })
         const error = yield* Effect.flip(client.pullIntentQuery(target, wanted))
-        assert.deepInclude(error, { reason: "UnsupportedProtocol", phase: "dial" })
+        assert.deepInclude(error, { reason: "UnsupportedProtocol", phase: "reply" })
       })
     )
 

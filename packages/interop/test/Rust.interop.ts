@@ -310,7 +310,7 @@ describe.skipIf(!isBuilt("rust"))("Our client of a Rust server", () => {
       const { address } = yield* spawn("rust", "/gantry/coord/1.1.0")
       const { client } = yield* startClient({ resolve: () => Effect.succeedSome(address) })
       const error = yield* Effect.flip(client.pullIntentQuery(target, wanted))
-      assert.deepInclude(error, { reason: "UnsupportedProtocol", phase: "dial" })
+      assert.deepInclude(error, { reason: "UnsupportedProtocol", phase: "reply" })
     })
   )
 })
