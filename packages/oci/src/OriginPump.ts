@@ -17,7 +17,8 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { BlobStore, BlobWriteError, type BlobWriter } from "./BlobStore.ts"
 import * as Manifest from "./Manifest.ts"
-import { RegistryClient, type RegistryError } from "./RegistryClient.ts"
+import { RegistryClient } from "./RegistryClient.ts"
+import type { RegistryError } from "./RegistryError.ts"
 
 /** Settings of the pump, and of what it takes from registries. */
 export interface Options extends Omit<Pump.Options<never>, "fetch"> {
@@ -29,8 +30,8 @@ export interface Options extends Omit<Pump.Options<never>, "fetch"> {
 
 /** What a registry did instead of delivering, for others to know. */
 const refused = (error: RegistryError) => {
-  const { failureClass, message: detail, reason, retryAfter } = error
-  if (reason === "NoNetwork" || reason === "Credentials") return new FetchError({ reason: new AccessFault(), detail })
+  const { failureClass, isOwnFault, message: detail, retryAfter } = error
+  if (isOwnFault) return new FetchError({ reason: new AccessFault(), detail })
   return new FetchError({
     reason: new OriginFailure({
       failureClass: failureClass === "unspecified" ? "transient" : failureClass,

@@ -75,7 +75,7 @@ const rollOut = Effect.fnUntraced(function* (
   const display = yield* makeDisplay(nodeIds)
   const cluster = yield* Cluster.start({
     compileCache: workspace.compileCache,
-    digest: origin.image.root.digest,
+    digest: origin.image.root,
     starts: nodeIds.map(
       (nodeId): Start => ({
         _tag: "Start",
@@ -83,7 +83,7 @@ const rollOut = Effect.fnUntraced(function* (
         directory: workspace.layoutOf(nodeId),
         identityFile: workspace.secretOf(nodeId, "key"),
         dockerConfig: Option.getOrNull(origin.dockerConfigOf(nodeId)),
-        plainHttp: origin.plainHttp,
+        upstreams: origin.upstreams,
         slowness: 1 + nodeIds.length / availableParallelism() / nodesPerSlowdown
       })
     ),
