@@ -189,7 +189,8 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
       if (Option.isSome(rest)) return rest.value
     }
 
-    const answer = yield* ask(subject, get, canResume ? maxFreshRedirects - 1 : maxFreshRedirects)
+    // Whoever asked for the rest has asked for a fresh redirect once, and does so again by asking for the whole.
+    const answer = yield* ask(subject, get, canResume ? 0 : maxFreshRedirects)
     const reading = read(answer.response, { from: 0 })
     if (reading._tag === "Unfit") return yield* exchange.malformed(answer.url, reading.detail)
     if (reading._tag === "Refused") return yield* refuse(subject, answer)

@@ -13,6 +13,8 @@ export interface Received {
   readonly url: string
   readonly headers: Http.IncomingHttpHeaders
   readonly body: string
+  /** That of the client: another one for each connection. */
+  readonly port: number | undefined
 }
 
 /** A server that runs until the scope ends. */
@@ -37,8 +39,9 @@ export const serve = (answer: Answer) =>
           const chunks: Array<Uint8Array> = []
           request.on("data", (chunk) => chunks.push(chunk))
           request.on("end", () => {
-            const { headers, method = "", url = "" } = request
-            const turn = received.push({ method, url, headers, body: Buffer.concat(chunks).toString() })
+            const { headers, method = "", socket, url = "" } = request
+            const body = Buffer.concat(chunks).toString()
+            const turn = received.push({ method, url, headers, body, port: socket.remotePort })
             answer(received[turn - 1] as Received, response, turn - 1)
           })
         })
