@@ -19,7 +19,7 @@ const serveBoth = Effect.fnUntraced(function* (answer: Answer) {
 })
 
 describe("storage that a registry redirects to", () => {
-  it.effect.each([[400], [401], [403], [404], [410]])("may refuse an expired URL with %d: the next is good", ([status]) =>
+  it.effect.each([[400], [401], [403], [404], [410]] as const)("may refuse an expired URL with %d: the next is good", ([status]) =>
     Effect.gen(function* () {
       const { origin, storage } = yield* serveBoth((_, response, turn) =>
         turn < 2 ? reply(response, status) : reply(response, 200, {}, blob)
@@ -34,7 +34,7 @@ describe("storage that a registry redirects to", () => {
     }).pipe(Effect.provide(client()))
   )
 
-  it.effect.each([[400], [401], [403], [404], [410]])(
+  it.effect.each([[400], [401], [403], [404], [410]] as const)(
     "gives no verdict on the image by %d, and no reason to log in",
     ([status]) =>
       Effect.gen(function* () {
