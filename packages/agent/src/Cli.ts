@@ -49,7 +49,9 @@ const image = Flag.String("image").pipe(
 )
 
 const origin = Flag.String("origin").pipe(
-  Flag.withDescription("The URL of the registry to contact for --image; https://<registry>, or http on this machine, by default"),
+  Flag.withDescription(
+    "The URL of the registry to contact for --image; https://<registry>, or http on this machine, by default"
+  ),
   Flag.mapEffect((text) => Effect.mapError(Effect.fromResult(parseOrigin(text)), invalid("origin", text))),
   Flag.optional
 )

@@ -180,7 +180,9 @@ const decodeAuth = (auth: string): Option.Option<Credential> => {
   const compact = auth.replace(/\s/g, "").replace(/=+$/, "").replaceAll("-", "+").replaceAll("_", "/")
   if (!/^[A-Za-z0-9+/]*$/.test(compact)) return Option.none()
   // Who encodes by `echo` encodes the end of the line as well.
-  const decoded = Buffer.from(compact, "base64").toString().replace(/[\0\r\n]+$/, "")
+  const decoded = Buffer.from(compact, "base64")
+    .toString()
+    .replace(/[\0\r\n]+$/, "")
   const colon = decoded.indexOf(":")
   if (colon < 1) return Option.none()
   const password = Redacted.make(decoded.slice(colon + 1))
@@ -249,7 +251,10 @@ const serverOf = (registry: Registry) => {
 }
 
 /** Helpers that are not run leave their registries to be asked anonymously, which an operator must know. */
-const warningsOf = ({ auths, helpers, path, store, warnings }: DockerConfig, isAllowed: (helper: string) => boolean) => {
+const warningsOf = (
+  { auths, helpers, path, store, warnings }: DockerConfig,
+  isAllowed: (helper: string) => boolean
+) => {
   const warn = (key: string, helper: string) =>
     `${path} leaves the credentials of ${key} to the helper ${helper}, which is not run: ${key} is asked anonymously`
   const isKnown = (host: string) =>
@@ -292,7 +297,9 @@ const make = Effect.fnUntraced(function* (path: string, ifAbsent: "fail" | "none
     Effect.mapBoth(run(helper, serverOf(registry)), {
       onFailure: (detail) => new CredentialsError({ reason: new HelperFailed({ helper, detail }) }),
       onSuccess: Option.map(({ secret, username }) =>
-        username === "<token>" ? Credential.IdentityToken({ token: secret }) : Credential.Basic({ username, password: secret })
+        username === "<token>"
+          ? Credential.IdentityToken({ token: secret })
+          : Credential.Basic({ username, password: secret })
       )
     })
 

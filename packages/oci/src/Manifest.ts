@@ -124,7 +124,7 @@ const platformOf = (item: object): Option.Option<Platform> => {
 
 /** An entry of an index, or why it cannot be used. */
 const indexEntry = (item: unknown, index: number): Result.Result<IndexEntry, string> => {
-  const unusable = (why: string) => Result.fail(`the ${index + 1}th entry: ${why}`)
+  const unusable = (why: string) => Result.fail(`entry ${index + 1}: ${why}`)
   if (!Predicate.isObject(item)) return unusable("it is no object")
   const descriptor = Option.getOrUndefined(decodeDescriptor(item))
   if (descriptor === undefined) {

@@ -2,7 +2,14 @@
  * Asks registries for what they hold, per the OCI distribution specification.
  */
 import { positiveDuration } from "@gantry/coord/Settings"
-import { type ContentKind, type Digest, isDigest, type OriginRef, type Registry, type Repository } from "@gantry/protocol"
+import {
+  type ContentKind,
+  type Digest,
+  isDigest,
+  type OriginRef,
+  type Registry,
+  type Repository
+} from "@gantry/protocol"
 import * as Cache from "effect/Cache"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -17,11 +24,18 @@ import * as Stream from "effect/Stream"
 import { digestOf } from "./BlobStore.ts"
 import { Credentials } from "./Credentials.ts"
 import * as Authorizer from "./internal/authorizer.ts"
-import * as Exchange from "./internal/exchange.ts"
 import * as Endpoints from "./internal/endpoints.ts"
+import * as Exchange from "./internal/exchange.ts"
 import { type Asked, type Part, rangeHeader, read, whole } from "./internal/rangedRead.ts"
 import * as Manifest from "./Manifest.ts"
-import { RegistryError, type RegistryErrorReason, Truncated, Unauthorized, Unreachable } from "./RegistryError.ts"
+import {
+  Malformed,
+  RegistryError,
+  type RegistryErrorReason,
+  Truncated,
+  Unauthorized,
+  Unreachable
+} from "./RegistryError.ts"
 import { RegistryHttp } from "./RegistryHttp.ts"
 import type { Upstreams } from "./Upstream.ts"
 
@@ -203,7 +217,11 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   })
 
   /** Asks for what follows a byte; none if all of it has to be asked for instead. */
-  const openRest = Effect.fnUntraced(function* (subject: Subject, get: HttpClientRequest.HttpClientRequest, rest: Asked) {
+  const openRest = Effect.fnUntraced(function* (
+    subject: Subject,
+    get: HttpClientRequest.HttpClientRequest,
+    rest: Asked
+  ) {
     const ranged = HttpClientRequest.setHeaders(get, rangeHeader(rest.from))
     const asked = yield* Effect.result(ask(subject, ranged, 1))
     if (Result.isFailure(asked)) {
@@ -220,10 +238,10 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   /** The body, which must hold as many bytes as the headers say. */
   const deliver = (subject: Subject, answer: Exchange.Answer, part: Part): Delivery => {
-    const fail = (reached: number) =>
-      Stream.fail(
-        new Truncated({ detail: `${answer.url.origin} ended at byte ${reached} of ${Option.getOrElse(part.total, () => "?")}` })
-      )
+    const fail = (reached: number, total: number) => {
+      const detail = `${answer.url.origin} ended at byte ${reached} of ${total}`
+      return reached < total ? new Truncated({ detail }) : new Malformed({ detail })
+    }
     return {
       offset: part.first,
       totalSize: part.total,
@@ -252,7 +270,8 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
     const bytes = yield* exchange.bytes(answer, Manifest.maxBytes)
     const digest = digestOf(bytes)
     const manifest = Manifest.parse(bytes)
-    if (Result.isFailure(manifest)) return yield* exchange.malformed(answer.url, `sent no manifest: ${Exchange.excerpt(manifest.failure.detail)}`)
+    if (Result.isFailure(manifest))
+      return yield* exchange.malformed(answer.url, `sent no manifest: ${Exchange.excerpt(manifest.failure.detail)}`)
     const claimed = announcedBy(answer)
     if (Option.isSome(claimed) && claimed.value !== digest) {
       return yield* exchange.malformed(answer.url, `announced ${claimed.value} and sent ${digest}`)

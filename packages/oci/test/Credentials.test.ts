@@ -58,7 +58,11 @@ describe("Credentials", () => {
     ["nothing for null", null, null],
     ["a base64 without its padding", { auth: base64("me:secret!").replace(/=+$/, "") }, "me:secret!"],
     ["a base64 broken into lines", { auth: ` ${base64("me:se:cret").replace(/(.{5})/g, "$1\n")}\r\n` }, "me:se:cret"],
-    ["a base64 of the other alphabet", { auth: base64("me:<<???>>").replaceAll("+", "-").replaceAll("/", "_") }, "me:<<???>>"],
+    [
+      "a base64 of the other alphabet",
+      { auth: base64("me:<<???>>").replaceAll("+", "-").replaceAll("/", "_") },
+      "me:<<???>>"
+    ],
     ["a base64 of what echo prints", { auth: base64("me:secret\n") }, "me:secret"],
     ["a base64 that docker has padded", { auth: base64("me:secret\0\0") }, "me:secret"],
     ["a name and a password beside a broken auth", { auth: "s3cret!", username: "me", password: "x" }, "me:x"],

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type ContentKind, OriginRef, Registry } from "@gantry/protocol"
 import { Deferred, Duration, Effect, Fiber, Layer, Option, Result, Stream } from "effect"
-import { HttpClient, HttpClientResponse } from "effect/http"
+import { HttpClient, HttpClientError, HttpClientResponse } from "effect/http"
 import { TestClock } from "effect/testing"
 import { digestOf } from "../src/BlobStore.ts"
 import * as Credentials from "../src/Credentials.ts"
@@ -179,14 +179,16 @@ describe("a failed fetch", () => {
     [429, "soon", undefined, "rate_limited"],
     [503, "soon", undefined, "transient"],
     [500, "7", undefined, "transient"]
-  ] as const)("of status %d with Retry-After %s tells how long to wait", ([status, retryAfter, expected, failureClass]) =>
-    Effect.gen(function* () {
-      yield* TestClock.adjust("100 seconds")
-      const origin = yield* serve((_, response) => reply(response, status, { "retry-after": retryAfter }))
-      const error = yield* failure(origin)
-      assert.deepStrictEqual(error.retryAfter, expected)
-      assert.strictEqual(error.failureClass, failureClass)
-    })
+  ] as const)(
+    "of status %d with Retry-After %s tells how long to wait",
+    ([status, retryAfter, expected, failureClass]) =>
+      Effect.gen(function* () {
+        yield* TestClock.adjust("100 seconds")
+        const origin = yield* serve((_, response) => reply(response, status, { "retry-after": retryAfter }))
+        const error = yield* failure(origin)
+        assert.deepStrictEqual(error.retryAfter, expected)
+        assert.strictEqual(error.failureClass, failureClass)
+      })
   )
 
   const chunked: Answer = (_, response) => {
@@ -206,6 +208,15 @@ describe("a failed fetch", () => {
       "a part that is shorter than it says",
       "Truncated",
       (_, response) => reply(response, 206, { "content-range": "bytes 4-19/20" }, blob.subarray(4, 9))
+    ],
+    [
+      "a part that is longer than it says",
+      "Malformed",
+      (_, response) => {
+        response.writeHead(206, { "content-range": "bytes 4-19/20" })
+        response.write(blob.subarray(4))
+        response.end("and more")
+      }
     ],
     [
       "headers without end",
@@ -231,6 +242,50 @@ describe("a failed fetch", () => {
       })
   )
 
+  it.effect("for a manifest is Malformed after a page for people, whatever its status", () =>
+    Effect.gen(function* () {
+      const origin = yield* serve((_, response) =>
+        reply(response, 200, { "content-type": "Text/HTML; charset=utf-8" }, "<html>Log in to the Wi-Fi</html>")
+      )
+      const error = yield* Effect.flip(downloadFrom(origin, "manifest")).pipe(Effect.provide(client()))
+      assert.deepStrictEqual([error.reason._tag, error.failureClass], ["Malformed", "transient"])
+      assert.include(error.message, "a page for people")
+    })
+  )
+
+  it.effect("may be that of this node alone", () =>
+    Effect.gen(function* () {
+      const down = Layer.succeed(
+        HttpClient.HttpClient,
+        HttpClient.make((request) =>
+          Effect.fail(
+            new HttpClientError.HttpClientError({
+              reason: new HttpClientError.TransportError({
+                request,
+                cause: Object.assign(new Error("getaddrinfo EAI_AGAIN registry.example.com"), { code: "EAI_AGAIN" })
+              })
+            })
+          )
+        )
+      )
+      const ref = new OriginRef({ registry: Registry.make("registry.example.com"), repository, digest })
+      const layer = RegistryClient.layer().pipe(
+        Layer.provide([RegistryHttp.layerClient.pipe(Layer.provide(down)), Credentials.layerNone])
+      )
+      const told = yield* download(ref).pipe(
+        Effect.catchReason("RegistryError", "NoNetwork", ({ message }) => Effect.succeed(message)),
+        Effect.provide(layer)
+      )
+      assert.strictEqual(
+        told,
+        "https://registry.example.com: getaddrinfo EAI_AGAIN registry.example.com; " +
+          "check the network, the name server and the proxy of this node"
+      )
+      const error = yield* Effect.flip(download(ref)).pipe(Effect.provide(layer))
+      assert.deepStrictEqual([error.failureClass, error.isOwnFault], ["transient", true])
+    })
+  )
+
   it.effect.each([
     ["a port where nobody listens", "127.0.0.1:1"],
     ["no address", "256.0.0.1"]
@@ -240,6 +295,29 @@ describe("a failed fetch", () => {
       const error = yield* Effect.flip(download(ref)).pipe(Effect.provide(client()))
       assert.strictEqual(error.reason._tag, "Unreachable")
       assert.include(error.message, registry)
+    })
+  )
+
+  it.effect.each([
+    [
+      "errors of which some are none",
+      JSON.stringify({ errors: [7, null, { code: 5 }, { code: "DENIED" }, "x"] }),
+      " (DENIED; x)"
+    ],
+    ["an error in a word", JSON.stringify({ error: "denied" }), " (denied)"],
+    [
+      "a message of a token service",
+      JSON.stringify({ details: "incorrect username or password" }),
+      " (incorrect username or password)"
+    ],
+    ["a code and a message", JSON.stringify({ code: "denied", message: "not you" }), " (denied: not you)"],
+    ["other fields", JSON.stringify({ errors: null, status: 403 }), ""],
+    ["no object", "[[[]]]", ""],
+    ["a page", "<html>", ""]
+  ])("tells what it can of a body of %s", ([, body, said]) =>
+    Effect.gen(function* () {
+      const origin = yield* serve((_, response) => reply(response, 403, { "content-type": "text/html" }, body))
+      assert.include((yield* failure(origin)).message, `answered 403${said}, with no credentials`)
     })
   )
 
@@ -430,7 +508,20 @@ describe("a Bearer challenge", () => {
     ["token", { token: "token-1" }, undefined, `repository:${repository}:pull`],
     ["access_token", { access_token: "token-1" }, undefined, `repository:${repository}:pull`],
     ["token of both", { token: "token-1", access_token: "x" }, "repository:a/b:pull", "repository:a/b:pull"],
-    ["access_token beside a null", { token: null, access_token: "token-1" }, undefined, `repository:${repository}:pull`]
+    [
+      "access_token beside a null",
+      { token: null, access_token: "token-1" },
+      undefined,
+      `repository:${repository}:pull`
+    ],
+    [
+      "access_token beside nothing",
+      { token: " ", access_token: "token-1" },
+      undefined,
+      `repository:${repository}:pull`
+    ],
+    ["access_token beside a number", { token: 1, access_token: "token-1" }, undefined, `repository:${repository}:pull`],
+    ["token with a line's end", { token: "token-1\n", access_token: {} }, undefined, `repository:${repository}:pull`]
   ] as const)("is answered with the %s of the realm, asked anonymously", ([, given, scope, expected]) =>
     Effect.gen(function* () {
       const { auth, origin } = yield* serveWithToken(
@@ -499,7 +590,12 @@ describe("a Bearer challenge", () => {
   it.effect.each([
     ["a minute, a tenth early", { token: "token" }, "53 seconds", "2 seconds"],
     ["the life that the token tells", { token: "token", expires_in: 300 }, "269 seconds", "2 seconds"],
-    ["an hour at most", { token: "token", expires_in: 1e9 }, "3239 seconds", "2 seconds"]
+    ["an hour at most", { token: "token", expires_in: 1e9 }, "3239 seconds", "2 seconds"],
+    ["a life that is told as text", { token: "token", expires_in: "300" }, "269 seconds", "2 seconds"],
+    ["a minute where the life is null", { token: "token", expires_in: null }, "53 seconds", "2 seconds"],
+    ["a minute where the life is no number", { token: "token", expires_in: "soon" }, "53 seconds", "2 seconds"],
+    ["a minute where the life is nothing", { token: "token", expires_in: "" }, "53 seconds", "2 seconds"],
+    ["a minute where the life is a list", { token: "token", expires_in: [300] }, "53 seconds", "2 seconds"]
   ] as const)("is foreseen for %s", ([, given, within, after]) =>
     Effect.gen(function* () {
       const { auth, origin } = yield* serveWithToken((_, response, turn) =>
@@ -525,6 +621,33 @@ describe("a Bearer challenge", () => {
       yield* downloadFrom(origin)
       assert.strictEqual(auth.received.length, 2)
     }).pipe(Effect.provide(client()))
+  )
+
+  it.effect("is answered by a reply of any success, with a mark of its byte order and of any type", () =>
+    Effect.gen(function* () {
+      const { origin } = yield* serveWithToken((_, response) =>
+        reply(response, 201, { "content-type": "text/plain" }, `\uFEFF${json({ token: "token", issued_at: 5 })}`)
+      )
+      assert.strictEqual((yield* downloadFrom(origin)).text, "the bytes of a layer")
+    }).pipe(Effect.provide(client()))
+  )
+
+  it.effect.each([
+    ["in two headers", (realm: string) => ["Negotiate", `Bearer realm="${realm}"`], "Bearer token"],
+    ["after one that leads nowhere", (realm: string) => [`Bearer realm="", Bearer realm="${realm}"`], "Bearer token"],
+    ["in capitals and without quotes", (realm: string) => [`BEARER REALM=${realm}`], "Bearer token"],
+    ["that leads nowhere, beside another", () => ['Bearer realm="/token", Basic'], `Basic ${base64("me:secret")}`]
+  ] as const)("%s is answered as well", ([, challenge, expected]) =>
+    Effect.gen(function* () {
+      const auth = yield* serve((_, response) => reply(response, 200, {}, json({ token: "token" })))
+      const origin = yield* serve((request, response) =>
+        request.headers.authorization === undefined
+          ? reply(response, 401, { "www-authenticate": [...challenge(auth.url)] })
+          : reply(response, 200, {}, blob)
+      )
+      yield* downloadFrom(origin).pipe(Effect.provide(client([origin, basic("me", "secret")])))
+      assert.deepStrictEqual(authorizationsOf(origin), [undefined, expected])
+    })
   )
 
   it.effect("fetches one token for all who wait for it", () =>
@@ -692,10 +815,7 @@ describe("a Basic challenge", () => {
         reason: new Credentials.Malformed({ path: "/config.json", detail: "broken" })
       })
       const layer = RegistryClient.layer().pipe(
-        Layer.provide([
-          layerHttp(),
-          Layer.succeed(Credentials.Credentials, { get: () => Effect.fail(broken) })
-        ])
+        Layer.provide([layerHttp(), Layer.succeed(Credentials.Credentials, { get: () => Effect.fail(broken) })])
       )
       const error = yield* Effect.flip(downloadFrom(origin)).pipe(Effect.provide(layer))
       assert.deepStrictEqual([error.reason._tag, error.failureClass], ["CredentialsUnknown", "transient"])
@@ -889,7 +1009,12 @@ describe("resolve", () => {
   it.effect.each([
     ["is not what it is said to be", { ...headers, "docker-content-digest": digest }, manifest, "announced"],
     ["is larger than 4 MiB", {}, "x".repeat(4 * 1024 * 1024 + 1), "over 4194304 bytes came"],
-    ["is a page of someone between", { "content-type": "text/html" }, "<html>Log in to the Wi-Fi</html>", "no manifest"],
+    [
+      "is a page of someone between",
+      { "content-type": "text/html" },
+      "<html>Log in to the Wi-Fi</html>",
+      "no manifest"
+    ],
     ["is some other document", { "content-type": mediaType }, "{}", "no manifest"],
     ["is empty", {}, "", "no manifest"]
   ] as const)("refuses a manifest that %s", ([, onGet, body, detail]) =>

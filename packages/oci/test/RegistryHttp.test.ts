@@ -25,41 +25,47 @@ const authority = certificatePath("authority")
 describe("a proxy", () => {
   const plainHttp = [host, "auth.example.com", "storage.example.com"]
 
-  it.effect.each([["http_proxy"], ["HTTP_PROXY"]] as const)("of %s is asked for what is asked over http", ([variable]) =>
-    Effect.gen(function* () {
-      const proxy = yield* serveProxy((request, response) => {
-        if (request.url.startsWith("http://auth.example.com/")) return reply(response, 200, {}, '{"token":"token"}')
-        if (request.url === "http://storage.example.com/x") return reply(response, 200, {}, blob)
-        return request.headers.authorization === undefined
-          ? reply(response, 401, { "www-authenticate": 'Bearer realm="http://auth.example.com/token"' })
-          : reply(response, 307, { location: "http://storage.example.com/x" })
+  it.effect.each([["http_proxy"], ["HTTP_PROXY"]] as const)(
+    "of %s is asked for what is asked over http",
+    ([variable]) =>
+      Effect.gen(function* () {
+        const proxy = yield* serveProxy((request, response) => {
+          if (request.url.startsWith("http://auth.example.com/")) return reply(response, 200, {}, '{"token":"token"}')
+          if (request.url === "http://storage.example.com/x") return reply(response, 200, {}, blob)
+          return request.headers.authorization === undefined
+            ? reply(response, 401, { "www-authenticate": 'Bearer realm="http://auth.example.com/token"' })
+            : reply(response, 307, { location: "http://storage.example.com/x" })
+        })
+        const { text } = yield* at(host).pipe(
+          Effect.provide(client(undefined, { plainHttp }, { [variable]: proxy.url }))
+        )
+        assert.strictEqual(text, "the bytes of a layer")
+        assert.deepStrictEqual(
+          requestsOf(proxy).map((line) => line.replace(/\?.*$/, "")),
+          [
+            `GET http://${host}${path}`,
+            "GET http://auth.example.com/token",
+            `GET http://${host}${path}`,
+            "GET http://storage.example.com/x"
+          ]
+        )
+        assert.deepStrictEqual(proxy.tunnels, [])
       })
-      const { text } = yield* at(host).pipe(Effect.provide(client(undefined, { plainHttp }, { [variable]: proxy.url })))
-      assert.strictEqual(text, "the bytes of a layer")
-      assert.deepStrictEqual(
-        requestsOf(proxy).map((line) => line.replace(/\?.*$/, "")),
-        [
-          `GET http://${host}${path}`,
-          "GET http://auth.example.com/token",
-          `GET http://${host}${path}`,
-          "GET http://storage.example.com/x"
-        ]
-      )
-      assert.deepStrictEqual(proxy.tunnels, [])
-    })
   )
 
-  it.effect.each([["https_proxy"], ["HTTPS_PROXY"]] as const)("of %s is asked for tunnels to what is asked over https", ([variable]) =>
-    Effect.gen(function* () {
-      const origin = yield* serve(all, serverTls)
-      const proxy = yield* serveProxy(all, origin)
-      const env = { [variable]: proxy.url, SSL_CERT_FILE: authority }
-      const { text } = yield* at(host).pipe(Effect.provide(client(undefined, {}, env)))
-      assert.strictEqual(text, "the bytes of a layer")
-      assert.deepStrictEqual(proxy.tunnels, [`${host}:443`])
-      assert.deepStrictEqual(requestsOf(origin), [`GET ${path}`])
-      assert.deepStrictEqual(requestsOf(proxy), [])
-    })
+  it.effect.each([["https_proxy"], ["HTTPS_PROXY"]] as const)(
+    "of %s is asked for tunnels to what is asked over https",
+    ([variable]) =>
+      Effect.gen(function* () {
+        const origin = yield* serve(all, serverTls)
+        const proxy = yield* serveProxy(all, origin)
+        const env = { [variable]: proxy.url, SSL_CERT_FILE: authority }
+        const { text } = yield* at(host).pipe(Effect.provide(client(undefined, {}, env)))
+        assert.strictEqual(text, "the bytes of a layer")
+        assert.deepStrictEqual(proxy.tunnels, [`${host}:443`])
+        assert.deepStrictEqual(requestsOf(origin), [`GET ${path}`])
+        assert.deepStrictEqual(requestsOf(proxy), [])
+      })
   )
 
   it.effect("of one scheme is not asked for the other", () =>

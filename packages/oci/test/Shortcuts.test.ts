@@ -24,12 +24,7 @@ const status =
 const part =
   (first: number, total: number | "*" = blob.length): Answer =>
   (_, response) =>
-    reply(
-      response,
-      206,
-      { "content-range": `bytes ${first}-${blob.length - 1}/${total}` },
-      blob.subarray(first)
-    )
+    reply(response, 206, { "content-range": `bytes ${first}-${blob.length - 1}/${total}` }, blob.subarray(first))
 
 /** Answers whoever asks for a rest in one way, and all others in another. */
 const byRange =
@@ -145,14 +140,21 @@ describe("a token that is kept", () => {
       const { auth, origin } = yield* serveOnce(onRefusal)
       yield* downloadAt(origin, digest)
       assert.strictEqual((yield* downloadAt(origin, digest)).text, "the bytes of a layer")
-      assert.deepStrictEqual(authorizationsOf(origin), [undefined, "Bearer token-0", "Bearer token-0", "Bearer token-1"])
+      assert.deepStrictEqual(authorizationsOf(origin), [
+        undefined,
+        "Bearer token-0",
+        "Bearer token-0",
+        "Bearer token-1"
+      ])
       assert.strictEqual(auth.received.length, 2)
     }).pipe(Effect.provide(client()))
   )
 
   it.effect("gives way once: then the refusal is the registry's verdict", () =>
     Effect.gen(function* () {
-      const auth = yield* serve((_, response, turn) => reply(response, 200, {}, JSON.stringify({ token: `token-${turn}` })))
+      const auth = yield* serve((_, response, turn) =>
+        reply(response, 200, {}, JSON.stringify({ token: `token-${turn}` }))
+      )
       const origin = yield* serve((request, response, turn) =>
         request.headers.authorization === undefined
           ? reply(response, 401, { "www-authenticate": `Bearer realm="${auth.url}"` })

@@ -19,19 +19,21 @@ const serveBoth = Effect.fnUntraced(function* (answer: Answer) {
 })
 
 describe("storage that a registry redirects to", () => {
-  it.effect.each([[400], [401], [403], [404], [410]] as const)("may refuse an expired URL with %d: the next is good", ([status]) =>
-    Effect.gen(function* () {
-      const { origin, storage } = yield* serveBoth((_, response, turn) =>
-        turn < 2 ? reply(response, status) : reply(response, 200, {}, blob)
-      )
-      const { text } = yield* downloadAt(origin, digest)
-      assert.strictEqual(text, "the bytes of a layer")
-      assert.deepStrictEqual(requestsOf(origin), [`GET ${path}`, `GET ${path}`, `GET ${path}`])
-      assert.deepStrictEqual(requestsOf(storage), ["GET /signed?0", "GET /signed?1", "GET /signed?2"])
-      // Somebody between may keep the redirect for others.
-      const asked = origin.received.map(({ headers }) => headers["cache-control"])
-      assert.deepStrictEqual(asked, [undefined, "no-cache", "no-cache"])
-    }).pipe(Effect.provide(client()))
+  it.effect.each([[400], [401], [403], [404], [410]] as const)(
+    "may refuse an expired URL with %d: the next is good",
+    ([status]) =>
+      Effect.gen(function* () {
+        const { origin, storage } = yield* serveBoth((_, response, turn) =>
+          turn < 2 ? reply(response, status) : reply(response, 200, {}, blob)
+        )
+        const { text } = yield* downloadAt(origin, digest)
+        assert.strictEqual(text, "the bytes of a layer")
+        assert.deepStrictEqual(requestsOf(origin), [`GET ${path}`, `GET ${path}`, `GET ${path}`])
+        assert.deepStrictEqual(requestsOf(storage), ["GET /signed?0", "GET /signed?1", "GET /signed?2"])
+        // Somebody between may keep the redirect for others.
+        const asked = origin.received.map(({ headers }) => headers["cache-control"])
+        assert.deepStrictEqual(asked, [undefined, "no-cache", "no-cache"])
+      }).pipe(Effect.provide(client()))
   )
 
   it.effect.each([[400], [401], [403], [404], [410]] as const)(
@@ -83,9 +85,7 @@ describe("storage that a registry redirects to", () => {
     Effect.gen(function* () {
       const { origin, storage } = yield* serveBoth((_, response) => reply(response, 404))
       const registry = yield* RegistryClient.RegistryClient
-      const error = yield* Effect.flip(
-        registry.resolve(origin.registry, repository, RegistryClient.Tag.make("latest"))
-      )
+      const error = yield* Effect.flip(registry.resolve(origin.registry, repository, RegistryClient.Tag.make("latest")))
       assert.deepStrictEqual([error.reason._tag, error.failureClass], ["StorageRefused", "transient"])
       const methods = storage.received.map(({ method }) => method)
       assert.deepStrictEqual(methods, ["HEAD", "HEAD", "HEAD", "GET", "GET", "GET"])

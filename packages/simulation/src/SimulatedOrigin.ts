@@ -74,7 +74,8 @@ export class SimulatedOrigin {
       if (!isAlive()) return yield* gone
       ledger.fetched(node, ref.digest)
       const known = this.#answer(ref)
-      if (known === undefined) return yield* this.#fail(ref, new RegistryError.NotFound({ status: 404, detail: "nothing has this name" }))
+      if (known === undefined)
+        return yield* this.#fail(ref, new RegistryError.NotFound({ status: 404, detail: "nothing has this name" }))
       const { answer, blob } = known
       ledger.note(node, "origin", `${ref.repository}/${blob.name} from byte ${offset}: ${answer._tag}`)
       yield* Effect.acquireRelease(
@@ -112,7 +113,10 @@ export class SimulatedOrigin {
       const coming = isBroken ? chunks.slice(0, Math.floor(chunks.length / 2)) : chunks
       const end =
         answer._tag === "Stall"
-          ? Effect.andThen(Effect.sleep(idleTimeout), this.#fail(ref, new RegistryError.TimedOut({ detail: "no further byte" })))
+          ? Effect.andThen(
+              Effect.sleep(idleTimeout),
+              this.#fail(ref, new RegistryError.TimedOut({ detail: "no further byte" }))
+            )
           : answer._tag === "Cut"
             ? this.#fail(ref, new RegistryError.Truncated({ detail: "it broke off" }))
             : Effect.void

@@ -107,10 +107,7 @@ export const external = Effect.fn("Origin.external")(function* ({
   tag
 }: ExternalImage): Effect.fn.Return<
   Origin,
-  | RegistryError.RegistryError
-  | RegistryHttpError.RegistryHttpError
-  | Credentials.CredentialsError
-  | Config.ConfigError,
+  RegistryError.RegistryError | RegistryHttpError.RegistryHttpError | Credentials.CredentialsError | Config.ConfigError,
   ChildProcessSpawner.ChildProcessSpawner | FileSystem.FileSystem | Path.Path | Screen
 > {
   const screen = yield* Screen

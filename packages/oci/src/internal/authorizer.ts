@@ -153,14 +153,18 @@ export const make = Effect.fnUntraced(function* (
 
   const tokenRequest = ({ registry, repository }: Place, from: URL, { parameters }: Challenge) => {
     const realm = URL.parse(parameters.get("realm") ?? "")
-    const isSafe = realm?.protocol === "https:" || (realm?.protocol === "http:" && (from.protocol === "http:" || isPlain(realm)))
+    const isSafe =
+      realm?.protocol === "https:" || (realm?.protocol === "http:" && (from.protocol === "http:" || isPlain(realm)))
     if (realm === null || !isSafe) return undefined
     const scope = parameters.get("scope") || `repository:${repository}:pull`
     return new TokenRequest({ registry, repository, realm: realm.href, service: parameters.get("service"), scope })
   }
 
   /** The first way that is offered and can be gone; a token before a password. */
-  const choose = (place: Place, { response, url }: Answer): Effect.Effect<Option.Option<Method>, RegistryErrorReason> => {
+  const choose = (
+    place: Place,
+    { response, url }: Answer
+  ): Effect.Effect<Option.Option<Method>, RegistryErrorReason> => {
     const challenges = parseChallenges(response.headers["www-authenticate"] ?? "")
     const bearer = challenges.filter(({ scheme }) => scheme === "bearer")
     for (const challenge of bearer) {

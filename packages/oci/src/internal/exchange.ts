@@ -101,7 +101,9 @@ const ErrorBody = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unkn
 const wordsIn = (body: Readonly<Record<string, unknown>>): string => {
   const { code, details, error, errors, message } = body
   if (Array.isArray(errors)) {
-    const items = errors.map((item) => (typeof item === "object" && item !== null ? wordsIn({ ...item, errors: 0 }) : item))
+    const items = errors.map((item) =>
+      typeof item === "object" && item !== null ? wordsIn({ ...item, errors: 0 }) : item
+    )
     return items.filter(isText).join("; ")
   }
   const words = [code, message].filter(isText)
@@ -137,7 +139,11 @@ export const make = Effect.fnUntraced(function* ({
   const timedOut = (url: URL, what: string, limit: Duration.Duration) =>
     Effect.fail(new TimedOut({ detail: `${nameOf(url)}: ${what} for ${Duration.format(limit)}` }))
 
-  const send = Effect.fnUntraced(function* (registry: Registry, request: HttpClientRequest.HttpClientRequest, url: URL) {
+  const send = Effect.fnUntraced(function* (
+    registry: Registry,
+    request: HttpClientRequest.HttpClientRequest,
+    url: URL
+  ) {
     const { fresh, kept } = http.clientFor(registry)
     const overFresh = HttpClient.withScope(fresh).execute(request)
     // A server ends a kept connection when it likes, also while a request is under way to it.
@@ -178,7 +184,8 @@ export const make = Effect.fnUntraced(function* ({
       return Effect.map(
         Stream.runForEach(body(answer), (chunk) => {
           length += chunk.length
-          if (length > most) return Effect.fail(new Malformed({ detail: `${nameOf(answer.url)}: over ${most} bytes came` }))
+          if (length > most)
+            return Effect.fail(new Malformed({ detail: `${nameOf(answer.url)}: over ${most} bytes came` }))
           return Effect.sync(() => void chunks.push(chunk))
         }),
         () => Buffer.concat(chunks)
@@ -238,7 +245,10 @@ export const make = Effect.fnUntraced(function* ({
   const refusal = Effect.fnUntraced(function* (answer: Answer): Effect.fn.Return<RegistryErrorReason> {
     const { isElsewhere, response, url } = answer
     const { headers, status } = response
-    const said = Option.match(Schema.decodeOption(ErrorBody)(yield* reply(answer)), { onNone: () => "", onSome: wordsIn })
+    const said = Option.match(Schema.decodeOption(ErrorBody)(yield* reply(answer)), {
+      onNone: () => "",
+      onSome: wordsIn
+    })
     const server = isElsewhere ? `redirected to ${nameOf(url)}, which` : nameOf(url)
     const problem = { detail: `${server} answered ${status}${said === "" ? "" : ` (${excerpt(said)})`}`, status }
     const now = yield* Clock.currentTimeMillis

@@ -39,7 +39,10 @@ const variable = (name: string) =>
 const variables = Config.all({
   http: variable("http_proxy"),
   https: variable("https_proxy"),
-  exempt: Config.map(variable("no_proxy"), Option.getOrElse(() => ""))
+  exempt: Config.map(
+    variable("no_proxy"),
+    Option.getOrElse(() => "")
+  )
 })
 
 const parse = (setting: string, text: Option.Option<string>) =>

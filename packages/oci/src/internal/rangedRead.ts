@@ -60,11 +60,11 @@ export const read = (
   return Reading.Unfit({ detail: `asked for what follows byte ${from}, it answered ${status} with "${header}"` })
 }
 
-/** The body of a part, which must hold as many bytes as the head says: else it fails at the byte that it reached. */
+/** The body of a part, which must hold as many bytes as the head says: else it fails with the byte that it reached. */
 export const whole = <A extends Uint8Array, E, R, E2>(
   body: Stream.Stream<A, E, R>,
   { first, total }: Part,
-  fail: (reached: number) => Stream.Stream<never, E2>
+  fail: (reached: number, total: number) => E2
 ): Stream.Stream<A, E | E2, R> =>
   Stream.suspend(() => {
     let reached = first
@@ -74,6 +74,8 @@ export const whole = <A extends Uint8Array, E, R, E2>(
     })
     return Stream.concat(
       counted,
-      Stream.suspend(() => (Option.exists(total, (size) => reached !== size) ? fail(reached) : Stream.empty))
+      Stream.suspend(() =>
+        Option.isSome(total) && reached !== total.value ? Stream.fail(fail(reached, total.value)) : Stream.empty
+      )
     )
   })

@@ -28,7 +28,10 @@ export const serveProxy = Effect.fnUntraced(function* (answer: Answer, leadsTo: 
     })
     for (const socket of [client, server]) {
       socket.on("error", () => {})
-      socket.on("close", () => void client.destroy() || void server.destroy())
+      socket.on("close", () => {
+        client.destroy()
+        server.destroy()
+      })
     }
   })
   return { ...origin, tunnels, authorizations } satisfies Proxy

@@ -1,4 +1,4 @@
-import { type ContentKind, type Digest, OriginRef } from "@gantry/protocol"
+import type { ContentKind, Digest, OriginRef } from "@gantry/protocol"
 import { Effect, Layer, Redacted, Stream } from "effect"
 import * as Credentials from "../../src/Credentials.ts"
 import * as RegistryClient from "../../src/RegistryClient.ts"
