@@ -22,6 +22,8 @@ export interface Verification {
   readonly verified: ReadonlySet<Digest>
   /** What is wrong with others that are there, and with the index. */
   readonly flaws: ReadonlyArray<string>
+  /** The media type that the index tells of the image. */
+  readonly mediaType: Option.Option<string>
 }
 
 const Index = Schema.fromJsonString(
@@ -29,6 +31,7 @@ const Index = Schema.fromJsonString(
     manifests: Schema.Array(
       Schema.Struct({
         digest: Schema.String,
+        mediaType: Schema.optionalKey(Schema.String),
         annotations: Schema.optionalKey(Schema.Record(Schema.String, Schema.String))
       })
     )
@@ -108,5 +111,6 @@ export const verify = Effect.fn("Verification.verify")(function* (
   if (Option.isNone(entry)) flaws.push("index.json cannot be read")
   else if (entry.value?.digest !== root) flaws.push(`index.json does not name the image ${image.tag}`)
 
-  return { named: [...named.values()], verified, flaws }
+  const mediaType = Option.flatMapNullishOr(entry, (found) => found?.mediaType)
+  return { named: [...named.values()], verified, flaws, mediaType }
 })
