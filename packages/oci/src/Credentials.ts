@@ -221,7 +221,8 @@ const readFile = Effect.fnUntraced(function* (
     ),
     Effect.mapError(({ message }) => new CredentialsError({ reason: new Unreadable({ path, detail: message }) }))
   )
-  const text = read.replace(/^\uFEFF/, "").trim()
+  // A mark of the byte order is blank too.
+  const text = read.trim()
   const config = text === "" ? Option.some({}) : decodeFile(text)
   // A parser's own message quotes the text around the fault.
   if (Option.isNone(config)) return yield* malformed(path, "it is not a docker config.json")

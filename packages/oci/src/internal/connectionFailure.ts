@@ -24,6 +24,15 @@ const ownCodes: ReadonlySet<unknown> = new Set([
   "EPERM"
 ])
 
+/** Codes of a certificate that nobody signed whom we trust. */
+const untrustedCodes: ReadonlySet<unknown> = new Set([
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE"
+])
+
 /** Codes that a connection breaks with. */
 const brokenCodes: ReadonlySet<unknown> = new Set(["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"])
 
@@ -62,5 +71,8 @@ export const describe = (cause: unknown): string => {
   const roots = rootsOf(cause)
   const root = roots.find((error) => !isOwn(error)) ?? roots[0]
   if (!(root instanceof Error)) return String(root)
+  if (untrustedCodes.has(codeOf(root))) {
+    return "no authority that is trusted here has signed its certificate; SSL_CERT_FILE and caPath name others"
+  }
   return root.message || String(codeOf(root) ?? root.name)
 }
