@@ -55,6 +55,7 @@ const pull = Effect.fnUntraced(function* (blobs: ReadonlyMap<Digest, Uint8Array>
       })
     )
   )
+  const loggers = Logger.layer([Logger.make(({ logLevel, message }) => void logged.push(`${logLevel} ${message}`))])
   const image = {
     registry: Registry.make("registry.example.com"),
     repository: Repository.make("app"),
@@ -66,8 +67,7 @@ const pull = Effect.fnUntraced(function* (blobs: ReadonlyMap<Digest, Uint8Array>
     obtained: () => Effect.void
   }).pipe(
     Effect.result,
-    Effect.provide(Layer.provideMerge(coldStart, stores)),
-    Effect.provide(Logger.layer([Logger.make(({ logLevel, message }) => void logged.push(`${logLevel} ${message}`))]))
+    Effect.provide(Layer.merge(Layer.provideMerge(coldStart, stores), loggers))
   )
   return { result, wanted, tagged, named, logged, digests: wanted.map(({ ref }) => ref.digest) }
 })

@@ -24,7 +24,8 @@ export const serveProxy = Effect.fnUntraced(function* (answer: Answer, leadsTo: 
     if (typeof leadsTo === "number") return void client.end(`HTTP/1.1 ${leadsTo} No\r\ncontent-length: 0\r\n\r\n`)
     const server = Net.connect(leadsTo.port, "127.0.0.1", () => {
       client.write("HTTP/1.1 200 OK\r\n\r\n")
-      server.pipe(client).pipe(server)
+      server.pipe(client)
+      client.pipe(server)
     })
     for (const socket of [client, server]) {
       socket.on("error", () => {})
