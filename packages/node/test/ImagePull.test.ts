@@ -29,7 +29,7 @@ const makeCluster = () => {
 
 /** Pulls an image from the cluster; what happened on the way. */
 const pull = Effect.fnUntraced(function* (blobs: ReadonlyMap<Digest, Uint8Array>, root: Digest) {
-  const wanted: Array<ColdStart.Wanted> = []
+  const wanted: Array<ColdStart.BlobRequest> = []
   const tagged: Array<readonly [string, Manifest.Descriptor]> = []
   const named: Array<Manifest.Entry> = []
   const logged: Array<string> = []
@@ -65,10 +65,7 @@ const pull = Effect.fnUntraced(function* (blobs: ReadonlyMap<Digest, Uint8Array>
   const result = yield* ImagePull.pull(image, {
     named: (entries) => Effect.sync(() => void named.push(...entries)),
     obtained: () => Effect.void
-  }).pipe(
-    Effect.result,
-    Effect.provide(Layer.merge(Layer.provideMerge(coldStart, stores), loggers))
-  )
+  }).pipe(Effect.result, Effect.provide(Layer.merge(Layer.provideMerge(coldStart, stores), loggers)))
   return { result, wanted, tagged, named, logged, digests: wanted.map(({ ref }) => ref.digest) }
 })
 

@@ -1,7 +1,8 @@
 /**
  * Who this node is to a registry.
  */
-import { positiveDuration } from "@gantry/coord/Settings"
+import type { SettingError } from "@gantry/coord/SettingError"
+import * as Settings from "@gantry/coord/Settings"
 import type { Registry, Repository } from "@gantry/protocol"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -275,7 +276,8 @@ const warningsOf = (
 
 const make = Effect.fnUntraced(function* (path: string, ifAbsent: "fail" | "none", options: Options = {}) {
   const files = yield* FileSystem.FileSystem
-  const run = yield* CredentialHelper.make(positiveDuration(options.helperTimeout, "10 seconds"))
+  const timeout = yield* Settings.read(options, (settings) => settings.duration("helperTimeout", "10 seconds"))
+  const run = yield* CredentialHelper.make(timeout)
   const { helpers: allowed = [] } = options
   const isAllowed = (helper: string) => allowed === "any" || allowed.includes(helper)
 
@@ -330,8 +332,11 @@ const make = Effect.fnUntraced(function* (path: string, ifAbsent: "fail" | "none
 export const layerFile = (
   path: string,
   options?: Options
-): Layer.Layer<Credentials, CredentialsError, FileSystem.FileSystem | ChildProcessSpawner.ChildProcessSpawner> =>
-  Layer.effect(Credentials, make(path, "fail", options))
+): Layer.Layer<
+  Credentials,
+  CredentialsError | SettingError,
+  FileSystem.FileSystem | ChildProcessSpawner.ChildProcessSpawner
+> => Layer.effect(Credentials, make(path, "fail", options))
 
 const defaultDirectory = Config.all({
   docker: Config.option(Config.NonEmptyString("DOCKER_CONFIG")),
@@ -346,7 +351,7 @@ export const layer = (
   options?: Options
 ): Layer.Layer<
   Credentials,
-  CredentialsError | Config.ConfigError,
+  CredentialsError | SettingError | Config.ConfigError,
   FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 > =>
   Layer.unwrap(

@@ -1,7 +1,8 @@
 /**
  * Asks registries for what they hold, per the OCI distribution specification.
  */
-import { positiveDuration } from "@gantry/coord/Settings"
+import type { SettingError } from "@gantry/coord/SettingError"
+import * as Settings from "@gantry/coord/Settings"
 import {
   type ContentKind,
   type Digest,
@@ -110,12 +111,11 @@ interface Subject extends Authorizer.Place {
 const make = Effect.fnUntraced(function* (options: Options = {}) {
   const credentials = yield* Credentials
   const { endpointOf, isPlain } = Endpoints.make(options)
-  const settings: Exchange.Settings = {
-    http: yield* RegistryHttp,
-    isPlain,
-    responseTimeout: positiveDuration(options.responseTimeout, Duration.seconds(10)),
-    idleTimeout: positiveDuration(options.idleTimeout, Duration.seconds(30))
-  }
+  const timeouts = yield* Settings.read(options, (settings) => ({
+    responseTimeout: settings.duration("responseTimeout", "10 seconds"),
+    idleTimeout: settings.duration("idleTimeout", "30 seconds")
+  }))
+  const settings: Exchange.Settings = { ...timeouts, http: yield* RegistryHttp, isPlain }
   const exchange = yield* Exchange.make(settings)
   const tokenExchange = yield* Exchange.make({ ...settings, preface: "asked for a token, " })
   const authorizer = yield* Authorizer.make(tokenExchange, credentials, isPlain)
@@ -307,5 +307,5 @@ const isExpired = ({ isElsewhere, response: { status } }: Exchange.Answer) =>
   isElsewhere && status >= 400 && status < 500 && status !== 416 && status !== 429
 
 /** Asks over the given connections, as whom the credentials say. */
-export const layer = (options?: Options): Layer.Layer<RegistryClient, never, RegistryHttp | Credentials> =>
+export const layer = (options?: Options): Layer.Layer<RegistryClient, SettingError, RegistryHttp | Credentials> =>
   Layer.effect(RegistryClient, make(options))

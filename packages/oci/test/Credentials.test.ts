@@ -223,6 +223,7 @@ describe("Credentials", () => {
       const directory = yield* directoryWith()
       for (const path of [`${directory}/config.json`, directory]) {
         const error = yield* Effect.flip(Layer.build(Credentials.layerFile(path)))
+        assert.instanceOf(error, Credentials.CredentialsError)
         assert.strictEqual(error.reason._tag, "Unreadable")
         assert.include(error.message, path)
       }

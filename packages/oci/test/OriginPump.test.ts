@@ -234,6 +234,24 @@ describe("a pull", () => {
       })
   )
 
+  it.effect("tells a registry that is to go on how large the blob was", () =>
+    Effect.gen(function* () {
+      const cutOfKnownSize: Step = (offset) =>
+        Effect.map(cutAfter(5)(offset), (cut) => ({ ...cut, totalSize: Option.some(blob.length) }))
+      const { fetch } = origin(cutOfKnownSize, whole)
+      const sizes: Array<number | undefined> = []
+      const testBench = yield* bench({
+        fetch: (request) => {
+          sizes.push(request.size)
+          return fetch(request)
+        }
+      })
+      yield* testBench.pull()
+      yield* nextRecord(testBench)
+      assert.deepStrictEqual(sizes, [undefined, blob.length])
+    })
+  )
+
   const mebi = 1024 ** 2
   it.effect.each([
     ["a manifest of 4 MiB", "manifest", 4 * mebi, true],

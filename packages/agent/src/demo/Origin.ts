@@ -1,6 +1,7 @@
 /**
  * Where a demo run's image comes from.
  */
+import type { SettingError } from "@gantry/coord"
 import { architecture, type Image } from "@gantry/node/ImagePull"
 import { Credentials, RegistryClient, type RegistryError, RegistryHttp, type RegistryHttpError } from "@gantry/oci"
 import { type Digest, type NodeId, type Registry, Repository } from "@gantry/protocol"
@@ -107,7 +108,11 @@ export const external = Effect.fn("Origin.external")(function* ({
   tag
 }: ExternalImage): Effect.fn.Return<
   Origin,
-  RegistryError.RegistryError | RegistryHttpError.RegistryHttpError | Credentials.CredentialsError | Config.ConfigError,
+  | RegistryError.RegistryError
+  | RegistryHttpError.RegistryHttpError
+  | Credentials.CredentialsError
+  | SettingError.SettingError
+  | Config.ConfigError,
   ChildProcessSpawner.ChildProcessSpawner | FileSystem.FileSystem | Path.Path | Screen
 > {
   const screen = yield* Screen
