@@ -3,7 +3,6 @@
  * blobs are and who the members are is what it is told.
  */
 import * as NodeChildProcessSpawner from "@effect/platform-node/NodeChildProcessSpawner"
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import { ColdStart } from "@gantry/coldstart"
 import {
   Coord,
@@ -96,9 +95,7 @@ export const layer = (
   )
   return ColdStart.layer(options.coldStart).pipe(
     Layer.provideMerge(Coord.layer({ pump, config: options.coord })),
-    Layer.provideMerge(Layer.mergeAll(libp2p, peers)),
-    // Peers are asked over this client, which knows no proxy.
-    Layer.provide(NodeHttpClient.layerUndici)
+    Layer.provideMerge(Layer.mergeAll(libp2p, peers))
   )
 }
 
