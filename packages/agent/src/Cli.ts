@@ -49,7 +49,9 @@ const image = Flag.String("image").pipe(
 )
 
 const origin = Flag.String("origin").pipe(
-  Flag.withDescription("The URL of the registry to contact for --image, if not https://<registry>"),
+  Flag.withDescription(
+    "The URL of the registry to contact for --image; https://<registry>, or http on this machine, by default"
+  ),
   Flag.mapEffect((text) => Effect.mapError(Effect.fromResult(parseOrigin(text)), invalid("origin", text))),
   Flag.optional
 )
@@ -121,7 +123,7 @@ const demo = Command.make(
       onNone: () =>
         Effect.map(DemoImage.layers, (layers) => Demo.Source.Embedded({ layers, killPuller: flags.killPuller })),
       onSome: (name) => {
-        const contacted = Option.getOrElse(flags.origin, () => ({ registry: name.registry, plainHttp: false }))
+        const contacted = Option.getOrElse(flags.origin, () => ({ registry: name.registry, plainHttp: undefined }))
         return Effect.succeed(Demo.Source.External({ image: { ...name, ...contacted } }))
       }
     })

@@ -81,7 +81,9 @@ describe("parseOrigin", () => {
   it.each([
     ["http://127.0.0.1:5000", "127.0.0.1:5000", true],
     ["https://registry.example.com", "registry.example.com", false],
-    ["https://registry.example.com/", "registry.example.com", false]
+    ["https://registry.example.com/", "registry.example.com", false],
+    ["https://localhost:5000", "localhost:5000", false],
+    ["https://127.0.0.1:5000", "127.0.0.1:5000", false]
   ])("reads %s", (text, registry, plainHttp) => {
     assert.deepStrictEqual(Cli.parseOrigin(text), Result.succeed({ registry, plainHttp }) as never)
   })

@@ -26,7 +26,7 @@ const commands: ReadonlyArray<Command> = [
     directory: "/tmp/a directory",
     identityFile: "/tmp/key",
     dockerConfig: null,
-    plainHttp: ["registry.example.com:5000"],
+    upstreams: { "registry.example.com:5000": { plainHttp: true } },
     slowness: 1.5
   },
   { _tag: "Join", members: Array.from({ length: 64 }, (_, index) => member(index)) },
@@ -37,7 +37,7 @@ const commands: ReadonlyArray<Command> = [
       registry: Registry.make("127.0.0.1:5000"),
       repository,
       tag: "v1",
-      root: { mediaType: "application/vnd.oci.image.index.v1+json", digest, size: 290 }
+      root: digest
     }
   }
 ]

@@ -1,5 +1,6 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, layer } from "@effect/vitest"
+import { BlobStore } from "@gantry/oci"
 import { type Digest, digestHex, Registry } from "@gantry/protocol"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -10,7 +11,7 @@ import { packedImage, repository } from "./fixtures.ts"
 /** A layout with an image of two layers, that a test may spoil. */
 const fixture = Effect.gen(function* () {
   const { directory, image: packed } = yield* packedImage([1000, 2000])
-  const image = { registry: Registry.make("registry.example.com"), repository, tag: "v1", root: packed.root }
+  const image = { registry: Registry.make("registry.example.com"), repository, tag: "v1", root: packed.root.digest }
   const layer = packed.blobs.find(({ kind }) => kind === "layer")
   const manifest = packed.blobs[1]
   assert.isDefined(layer)
@@ -53,13 +54,21 @@ describe("Verification", () => {
 
     it.effect("finds a blob that is not as long as it was announced", () =>
       Effect.gen(function* () {
-        const { directory, image } = yield* fixture
-        const size = image.root.size + 1
-        const { flaws, verified } = yield* Verification.verify(directory, { ...image, root: { ...image.root, size } })
+        const fs = yield* FileSystem.FileSystem
+        const { directory, fileOf, image, layer, manifest } = yield* fixture
+        const size = layer.size + 1
+        const text = (yield* fs.readFileString(fileOf(manifest.digest))).replace(
+          `"size":${layer.size}`,
+          `"size":${size}`
+        )
+        const root = BlobStore.digestOf(Buffer.from(text))
+        yield* fs.writeFileString(fileOf(root), text)
+        const { flaws, verified } = yield* Verification.verify(directory, { ...image, root })
         assert.deepStrictEqual(flaws, [
-          `the manifest ${shortDigest(image.root.digest)} has ${image.root.size} bytes instead of ${size}`
+          `the layer ${shortDigest(layer.digest)} has ${layer.size} bytes instead of ${size}`,
+          "index.json does not name the image v1"
         ])
-        assert.strictEqual(verified.size, 0)
+        assert.isFalse(verified.has(layer.digest))
       })
     )
 
@@ -85,7 +94,7 @@ describe("Verification", () => {
         const { flaws, named, verified } = yield* verify
         assert.deepStrictEqual(flaws, [`the manifest ${shortDigest(manifest.digest)} has other bytes`])
         assert.strictEqual(named.length, 2)
-        assert.deepStrictEqual([...verified], [image.root.digest])
+        assert.deepStrictEqual([...verified], [image.root])
       })
     )
 

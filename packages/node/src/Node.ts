@@ -2,7 +2,7 @@
  * A Gantry node: every service of this repository, put together. Where its
  * blobs are and who the members are is what it is told.
  */
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as NodeChildProcessSpawner from "@effect/platform-node/NodeChildProcessSpawner"
 import { ColdStart } from "@gantry/coldstart"
 import {
   Coord,
@@ -15,7 +15,16 @@ import {
   type Store
 } from "@gantry/coord"
 import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
-import { BlobEndpoint, type BlobStore, Credentials, OriginPump, PeerTransfer, RegistryClient } from "@gantry/oci"
+import {
+  BlobEndpoint,
+  type BlobStore,
+  Credentials,
+  OriginPump,
+  PeerTransfer,
+  RegistryClient,
+  RegistryHttp,
+  type RegistryHttpError
+} from "@gantry/oci"
 import { Member } from "@gantry/protocol"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -34,6 +43,8 @@ export interface Options {
   readonly endpoint?: BlobEndpoint.Options | undefined
   /** A docker `config.json`; by default that of the user. */
   readonly dockerConfig?: string | undefined
+  /** The programs that it may name. */
+  readonly credentials?: Credentials.Options | undefined
   readonly registries?: RegistryClient.Options | undefined
   readonly pump?: OriginPump.Options | undefined
   readonly transfer?: PeerTransfer.Options | undefined
@@ -57,6 +68,7 @@ export type NodeError =
   | Credentials.CredentialsError
   | Host.HostError
   | Identity.IdentityError
+  | RegistryHttpError.RegistryHttpError
   | SettingError.SettingError
 
 /** Runs a node; the scope ends it. */
@@ -68,7 +80,9 @@ export const layer = (
   BlobStore.BlobStore | FileSystem.FileSystem | Members.Members | Path.Path | Store.Store
 > => {
   const credentials =
-    options.dockerConfig === undefined ? Credentials.layer : Credentials.layerFile(options.dockerConfig)
+    options.dockerConfig === undefined
+      ? Credentials.layer(options.credentials)
+      : Credentials.layerFile(options.dockerConfig, options.credentials)
   const libp2p = Libp2pTransport.layer.pipe(
     Layer.provideMerge(Host.layer({ listen: options.listen })),
     Layer.provide(Identity.layer(options.identityFile))
@@ -76,12 +90,12 @@ export const layer = (
   const peers = Layer.mergeAll(BlobEndpoint.layer(options.endpoint), PeerTransfer.layer(options.transfer))
   const pump = OriginPump.layer(options.pump).pipe(
     Layer.provide(RegistryClient.layer(options.registries)),
-    Layer.provide(credentials)
+    Layer.provide([credentials, RegistryHttp.layer(options.registries)]),
+    Layer.provide(NodeChildProcessSpawner.layer)
   )
   return ColdStart.layer(options.coldStart).pipe(
     Layer.provideMerge(Coord.layer({ pump, config: options.coord })),
-    Layer.provideMerge(Layer.mergeAll(libp2p, peers)),
-    Layer.provide(NodeHttpClient.layerUndici)
+    Layer.provideMerge(Layer.mergeAll(libp2p, peers))
   )
 }
 

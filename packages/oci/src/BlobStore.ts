@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { Descriptor } from "./Manifest.ts"
 
 /**
  * Why bytes were not taken. `WrongDigest`: they hash to something else.
@@ -85,14 +86,6 @@ export interface WriterOptions {
   /** Who sends the bytes: the registry itself, or by default a peer. */
   readonly source?: "origin" | "peer" | undefined
 }
-
-/** A descriptor of the OCI image specification. */
-export const Descriptor = Schema.Struct({
-  mediaType: Schema.String,
-  digest: Digest,
-  size: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
-})
-export type Descriptor = typeof Descriptor.Type
 
 /** Blobs by digest, and the names of images (parts, Store). */
 export class BlobStore extends Context.Service<

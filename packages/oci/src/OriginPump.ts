@@ -14,10 +14,12 @@ import { maxBlobBytes } from "@gantry/protocol"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Ref from "effect/Ref"
 import * as Stream from "effect/Stream"
 import { BlobStore, BlobWriteError, type BlobWriter } from "./BlobStore.ts"
 import * as Manifest from "./Manifest.ts"
-import { RegistryClient, type RegistryError } from "./RegistryClient.ts"
+import { RegistryClient } from "./RegistryClient.ts"
+import type { RegistryError } from "./RegistryError.ts"
 
 /** Settings of the pump, and of what it takes from registries. */
 export interface Options extends Omit<Pump.Options<never>, "fetch"> {
@@ -29,8 +31,8 @@ export interface Options extends Omit<Pump.Options<never>, "fetch"> {
 
 /** What a registry did instead of delivering, for others to know. */
 const refused = (error: RegistryError) => {
-  const { failureClass, message: detail, reason, retryAfter } = error
-  if (reason === "NoNetwork" || reason === "Credentials") return new FetchError({ reason: new AccessFault(), detail })
+  const { failureClass, isOwnFault, message: detail, retryAfter } = error
+  if (isOwnFault) return new FetchError({ reason: new AccessFault(), detail })
   return new FetchError({
     reason: new OriginFailure({
       failureClass: failureClass === "unspecified" ? "transient" : failureClass,
@@ -63,16 +65,19 @@ const make = Effect.fnUntraced(function* (options: Options) {
     { kind, ref }: Pump.PullRequest,
     pull: Pump.RunningPull,
     writer: BlobWriter,
-    maxSize: number
+    maxSize: number,
+    /** Of the whole, by the delivery before. */
+    size: Ref.Ref<number | undefined>
   ) {
     const offset = yield* writer.offset
-    const delivery = yield* Effect.mapError(registry.fetch({ ref, kind, offset }), refused)
+    const delivery = yield* Effect.mapError(registry.fetch({ ref, kind, offset, size: yield* Ref.get(size) }), refused)
     const { totalSize: totalBytes } = delivery
     if (Option.exists(totalBytes, (size) => size > maxSize)) {
       const detail = `the registry announces ${Option.getOrThrow(totalBytes)} bytes, and ${maxSize} are allowed`
       return yield* new BlobWriteError({ reason: "TooLarge", digest: ref.digest, detail })
     }
     if (delivery.offset !== offset) yield* writer.restart
+    yield* Ref.set(size, Option.getOrUndefined(totalBytes))
     if (Option.isSome(totalBytes)) yield* writer.announce(totalBytes.value)
     let receivedBytes = delivery.offset
     pull.report({ receivedBytes, totalBytes })
@@ -87,7 +92,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
     function* (request: Pump.PullRequest, pull: Pump.RunningPull) {
       const maxSize = request.kind === "manifest" ? maxManifestSize : maxBlobSize
       const writer = yield* store.writer(request.ref.digest, { maxSize, source: "origin" })
-      const whole = Effect.andThen(pull.retry(receive(request, pull, writer, maxSize)), writer.commit)
+      const size = yield* Ref.make<number | undefined>(undefined)
+      const whole = Effect.andThen(pull.retry(receive(request, pull, writer, maxSize, size)), writer.commit)
       // Wrong bytes may be the fault of one transfer, or of one of its parts.
       yield* Effect.catchIf(whole, isWrongDigest, () => Effect.andThen(writer.restart, whole))
     },

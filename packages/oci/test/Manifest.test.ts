@@ -70,7 +70,8 @@ describe("Manifest", () => {
             platform: Option.some({ architecture: "arm64", os: "linux", variant: "v8" })
           },
           { ...descriptor(5, oci), kind: "manifest", platform: Option.none() }
-        ]
+        ],
+        unusable: []
       })
     }
   })
@@ -85,6 +86,81 @@ describe("Manifest", () => {
       assert.strictEqual(Result.getOrThrow(Manifest.parse(encode(fields))).mediaType, expected)
       assert.deepStrictEqual(Manifest.mediaTypeOf(encode(fields)), Option.some(expected))
     }
+  })
+
+  it("takes no media type for the same, whether it is null, empty or not there, and no version for version 2", () => {
+    for (const blank of [{ mediaType: null }, { mediaType: "" }, { mediaType: undefined, schemaVersion: undefined }]) {
+      for (const [fields, expected] of [
+        [{ ...image, manifests: null, ...blank }, oci],
+        [{ ...index, config: null, layers: null, ...blank }, ociIndex]
+      ] as const) {
+        assert.strictEqual(Result.getOrThrow(Manifest.parse(encode(fields))).mediaType, expected)
+        assert.deepStrictEqual(Manifest.mediaTypeOf(encode(fields)), Option.some(expected))
+      }
+    }
+  })
+
+  it("reads nothing into what it does not use", () => {
+    const odd = { annotations: 42, subject: "x", artifactType: null, urls: {}, data: 1, "": [] }
+    const layers = image.layers.map((layer) => ({ ...layer, ...odd }))
+    assert.strictEqual(reasonOf({ ...image, ...odd, layers, config: { ...image.config, ...odd } }), "none")
+    assert.strictEqual(reasonOf({ ...index, ...odd }), "none")
+    const marked = new Uint8Array([0xef, 0xbb, 0xbf, ...encode(image)])
+    assert.strictEqual(reasonOf(marked), "none")
+  })
+
+  it.each([
+    ["no platform", {}],
+    ["null", { platform: null }],
+    ["nothing", { platform: {} }],
+    ["no system", { platform: { architecture: "amd64" } }],
+    ["no processor", { platform: { os: "linux", architecture: "" } }],
+    ["things of other types", { platform: { os: ["linux"], architecture: 64 } }],
+    ["a word", { platform: "linux/amd64" }]
+  ])("takes an entry whose platform is %s for one of no platform, and the others as they are", (_, fields) => {
+    const manifests = [{ ...descriptor(6, oci), ...fields }, ...index.manifests]
+    const parsed = Result.getOrThrow(Manifest.parse(encode({ ...index, manifests }))) as Manifest.Index
+    assert.lengthOf(parsed.manifests, 3)
+    assert.deepStrictEqual(parsed.manifests[0]?.platform, Option.none())
+    assert.isTrue(Option.isSome(parsed.manifests[1]?.platform ?? Option.none()))
+    assert.deepStrictEqual(parsed.unusable, [])
+  })
+
+  it("takes of a platform what it says well", () => {
+    const platform = { os: "linux", architecture: "arm64", variant: null, "os.version": 5, "os.features": 7 }
+    const manifests = [{ ...descriptor(6, oci), platform }]
+    const parsed = Result.getOrThrow(Manifest.parse(encode({ ...index, manifests }))) as Manifest.Index
+    assert.deepStrictEqual(parsed.manifests[0]?.platform, Option.some({ os: "linux", architecture: "arm64" }))
+  })
+
+  it.each([
+    ["a digest of another kind", { digest: `sha512:${"0".repeat(128)}` }, "sha512:000"],
+    ["a digest that is none", { digest: "sha256:../../etc" }, "sha256:../../etc"],
+    ["no digest", { digest: null }, "no digest"],
+    ["a size below zero", { size: -1 }, "no usable type, digest and size"],
+    ["a size of another type", { size: null }, "no usable type, digest and size"],
+    ["no type", { mediaType: undefined }, "no usable type, digest and size"],
+    ["a type that is not known", { mediaType: "application/vnd.cncf.helm.chart" }, "application/vnd.cncf.helm.chart"]
+  ])("leaves out an entry with %s, says so, and takes the others", (_, fields, word) => {
+    const manifests = [...index.manifests, { ...descriptor(6, oci), ...fields }]
+    const parsed = Result.getOrThrow(Manifest.parse(encode({ ...index, manifests }))) as Manifest.Index
+    assert.deepStrictEqual(
+      parsed.manifests.map(({ digest }) => digest),
+      [digestOf(4), digestOf(5)]
+    )
+    const missing = Manifest.missingFrom(parsed)
+    assert.lengthOf(missing, 1)
+    assert.include(missing[0], "entry 3: ")
+    assert.include(missing[0], word)
+    assert.strictEqual(reasonOf({ ...index, manifests: [1, null, "x", ...index.manifests] }), "none")
+  })
+
+  it("is strict about an image, which is whole or of no use", () => {
+    const layer = { ...descriptor(2), digest: `sha512:${"0".repeat(128)}` }
+    assert.strictEqual(reasonOf({ ...image, layers: [layer, descriptor(3)] }), "Malformed")
+    assert.strictEqual(reasonOf({ ...image, layers: [null] }), "Malformed")
+    assert.strictEqual(reasonOf({ ...image, config: null }), "Malformed")
+    assert.strictEqual(reasonOf({ ...image, schemaVersion: 1 }), "Unsupported")
   })
 
   it("takes Go's null for an empty list", () => {
@@ -113,6 +189,10 @@ describe("Manifest", () => {
       Manifest.entriesOf(manifest).map(({ digest }) => digest),
       [digestOf(1), digestOf(2), digestOf(3)]
     )
+    const missing = Manifest.missingFrom(manifest)
+    assert.lengthOf(missing, 2)
+    assert.include(missing[0], `the layer ${digestOf(6)}`)
+    assert.include(missing[1], `the layer ${digestOf(7)}`)
   })
 
   it("refuses bytes that are an image to one reader and an index to another", () => {

@@ -6,6 +6,7 @@ import { TestClock } from "effect/testing"
 import * as BlobStore from "../src/BlobStore.ts"
 import * as OriginPump from "../src/OriginPump.ts"
 import * as RegistryClient from "../src/RegistryClient.ts"
+import * as RegistryError from "../src/RegistryError.ts"
 
 const registry = Registry.make("registry.example.com")
 const repository = Repository.make("library/nginx")
@@ -21,19 +22,47 @@ const delivery = (
   offset: number,
   stream: RegistryClient.Delivery["stream"],
   totalSize: Option.Option<number> = Option.none()
-): RegistryClient.Delivery => ({ offset, totalSize, contentType: Option.none(), stream })
+): RegistryClient.Delivery => ({ offset, totalSize, stream })
 
-const registryError = (
-  reason: RegistryClient.RegistryReason,
-  fields: Partial<{ status: number; retryAfter: Duration.Duration }> = {}
-) =>
-  new RegistryClient.RegistryError({
-    reason,
+const {
+  CredentialsUnknown,
+  Malformed,
+  NoNetwork,
+  NotFound,
+  RateLimited,
+  Refused,
+  StorageRefused,
+  TimedOut,
+  Truncated,
+  Unauthorized,
+  Unreachable
+} = RegistryError
+const reasons = {
+  CredentialsUnknown,
+  Malformed,
+  NoNetwork,
+  NotFound,
+  RateLimited,
+  Refused,
+  StorageRefused,
+  TimedOut,
+  Truncated,
+  Unauthorized,
+  Unreachable
+}
+type Tag = keyof typeof reasons
+
+/** Fails for the reason of that name; those that may tell how long to wait do if asked to. */
+const registryError = (tag: Tag, retryAfter?: Duration.Duration) =>
+  new RegistryError.RegistryError({
+    reason: new reasons[tag]({
+      detail: "scripted",
+      status: 500,
+      ...(retryAfter === undefined ? {} : { retryAfter })
+    }),
     registry: ref.registry,
     repository: ref.repository,
-    reference: ref.digest,
-    detail: "scripted",
-    ...fields
+    reference: ref.digest
   })
 
 /** What a test reads from its pump. */
@@ -122,7 +151,7 @@ const nextRecord = Effect.fnUntraced(function* (bench: Bench) {
 })
 
 /** One answer of an origin to a question from a byte on. */
-type Step = (offset: number) => Effect.Effect<RegistryClient.Delivery, RegistryClient.RegistryError>
+type Step = (offset: number) => Effect.Effect<RegistryClient.Delivery, RegistryError.RegistryError>
 
 const bytesFrom = (offset: number, end: number = blob.length) => Stream.succeed(blob.subarray(offset, end))
 const whole: Step = (offset) => Effect.succeed(delivery(offset, bytesFrom(offset), Option.some(blob.length)))
@@ -140,9 +169,9 @@ const cutAfterFromZero =
 const wrong: Step = (offset) => Effect.succeed(delivery(offset, Stream.succeed(blobOf(7).subarray(offset))))
 const tooMuch: Step = () => Effect.succeed(delivery(0, Stream.make(blob, blob)))
 const refuse =
-  (reason: RegistryClient.RegistryReason, retryAfter?: Duration.Input, status = 503): Step =>
+  (reason: Tag, retryAfter?: Duration.Input): Step =>
   () =>
-    registryError(reason, retryAfter === undefined ? {} : { status, retryAfter: Duration.fromInputUnsafe(retryAfter) })
+    registryError(reason, retryAfter === undefined ? undefined : Duration.fromInputUnsafe(retryAfter))
 
 /** An origin that answers step by step, the last step for ever, and what it was asked. */
 const origin = (...steps: ReadonlyArray<Step>) => {
@@ -172,9 +201,9 @@ describe("a pull", () => {
       length
     ],
     ["counts the same bytes once more as none", [cutAfterFromZero(5)], [0, 5, 5, 5, 5, 5], "transient", 30],
-    ["waits as long as it is asked to", [refuse("Refused", "10 seconds"), whole], [0, 0], "Stored", length],
-    ["gives up where it is asked to wait longer", [refuse("Refused", "31 seconds")], [0], "rate_limited", 0],
-    ["waits as long as a limit asks it to", [refuse("RateLimited", "2 seconds", 429), whole], [0, 0], "Stored", length],
+    ["waits as long as it is asked to", [refuse("StorageRefused", "10 seconds"), whole], [0, 0], "Stored", length],
+    ["gives up where it is asked to wait longer", [refuse("RateLimited", "31 seconds")], [0], "rate_limited", 0],
+    ["waits as long as a limit asks it to", [refuse("RateLimited", "2 seconds"), whole], [0, 0], "Stored", length],
     ["gives up at a limit that does not say how long", [refuse("RateLimited")], [0], "rate_limited", 0],
     ["takes not_found for the answer", [refuse("NotFound")], [0], "not_found", 0],
     ["takes auth for the answer", [refuse("Unauthorized")], [0], "auth", 0],
@@ -203,6 +232,24 @@ describe("a pull", () => {
         const remembered = yield* testBench.negative.lookupRef(ref, "layer")
         assert.strictEqual(Option.getOrUndefined(remembered)?.failureClass, isStored ? undefined : end)
       })
+  )
+
+  it.effect("tells a registry that is to go on how large the blob was", () =>
+    Effect.gen(function* () {
+      const cutOfKnownSize: Step = (offset) =>
+        Effect.map(cutAfter(5)(offset), (cut) => ({ ...cut, totalSize: Option.some(blob.length) }))
+      const { fetch } = origin(cutOfKnownSize, whole)
+      const sizes: Array<number | undefined> = []
+      const testBench = yield* bench({
+        fetch: (request) => {
+          sizes.push(request.size)
+          return fetch(request)
+        }
+      })
+      yield* testBench.pull()
+      yield* nextRecord(testBench)
+      assert.deepStrictEqual(sizes, [undefined, blob.length])
+    })
   )
 
   const mebi = 1024 ** 2
@@ -256,7 +303,7 @@ describe("a pull", () => {
     })
   )
 
-  it.effect.each(["NoNetwork", "Credentials"] as const)("takes %s for a fault of this node", (reason) =>
+  it.effect.each(["NoNetwork", "CredentialsUnknown"] as const)("takes %s for a fault of this node", (reason) =>
     Effect.gen(function* () {
       const testBench = yield* bench({ fetch: origin(refuse(reason)).fetch })
       yield* testBench.pull()

@@ -1,4 +1,4 @@
-import { NodeHttpClient, NodeServices } from "@effect/platform-node"
+import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Inflight, Metrics, NegativeCache, PullLog, Pump } from "@gantry/coord"
 import { Deferred, Effect, Exit, FileSystem, Layer, Queue, Redacted, Scope, Stream } from "effect"
@@ -9,6 +9,7 @@ import * as OriginPump from "../src/OriginPump.ts"
 import * as RegistryClient from "../src/RegistryClient.ts"
 import { bytesOf } from "./support/bytes.ts"
 import { type Origin, pathOf, refAt, reply, replyBytes, replyCut, serve } from "./support/origin.ts"
+import { layerHttp } from "./support/registryHttp.ts"
 
 const bytes = bytesOf(1, 2_000_000)
 const digest = BlobStore.digestOf(bytes)
@@ -42,7 +43,7 @@ const bench = Effect.fnUntraced(function* (
       : Credentials.layerMemory({ [origin.registry]: options.credential })
   const context = yield* Layer.buildWithScope(
     OriginPump.layer(options.pump).pipe(
-      Layer.provide(RegistryClient.layer().pipe(Layer.provide([NodeHttpClient.layerUndici, credentials]))),
+      Layer.provide(RegistryClient.layer().pipe(Layer.provide([layerHttp(), credentials]))),
       Layer.provideMerge(Layer.mergeAll(store, Inflight.layer, NegativeCache.layer())),
       Layer.provide(Metrics.layerNoop)
     ),

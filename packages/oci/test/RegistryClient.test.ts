@@ -1,12 +1,13 @@
-import { NodeHttpClient } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { type ContentKind, OriginRef, Registry } from "@gantry/protocol"
-import { Deferred, Duration, Effect, Fiber, Layer, Option, Redacted, Result, Stream } from "effect"
-import { HttpClient, HttpClientResponse } from "effect/http"
+import { Deferred, Duration, Effect, Fiber, Layer, Option, Result, Stream } from "effect"
+import { HttpClient, HttpClientError, HttpClientResponse } from "effect/http"
 import { TestClock } from "effect/testing"
 import { digestOf } from "../src/BlobStore.ts"
 import * as Credentials from "../src/Credentials.ts"
 import * as RegistryClient from "../src/RegistryClient.ts"
+import type { RegistryErrorReason } from "../src/RegistryError.ts"
+import * as RegistryHttp from "../src/RegistryHttp.ts"
 import {
   type Answer,
   type Origin,
@@ -19,39 +20,23 @@ import {
   repository,
   serve
 } from "./support/origin.ts"
+import {
+  authorizationsOf,
+  basic,
+  client,
+  download,
+  downloadAt,
+  identity,
+  requestsOf
+} from "./support/registryClient.ts"
+import { layerHttp } from "./support/registryHttp.ts"
 
 const blob = new TextEncoder().encode("the bytes of a layer")
 const digest = digestOf(blob)
 
-const basic = (username: string, password: string) =>
-  Credentials.Credential.Basic({ username, password: Redacted.make(password) })
-const identity = (token: string) => Credentials.Credential.IdentityToken({ token: Redacted.make(token) })
 const base64 = (text: string) => Buffer.from(text).toString("base64")
 
-/** A client over real sockets. */
-const client = (credential?: readonly [Origin, Credentials.Credential], options?: RegistryClient.Options) =>
-  RegistryClient.layer(options).pipe(
-    Layer.provide([
-      NodeHttpClient.layerUndici,
-      credential === undefined
-        ? Credentials.layerNone
-        : Credentials.layerMemory({ [credential[0].registry]: credential[1] })
-    ])
-  )
-
-/** Fetches all of a digest, from a byte on. */
-const download = Effect.fnUntraced(function* (ref: OriginRef, kind: ContentKind = "layer", offset = 0) {
-  const registry = yield* RegistryClient.RegistryClient
-  const delivery = yield* registry.fetch({ ref, kind, offset })
-  const bytes = Buffer.concat(yield* Stream.runCollect(delivery.stream))
-  return { ...delivery, text: bytes.toString() }
-}, Effect.scoped)
-
-const downloadFrom = (origin: Origin, kind?: ContentKind, offset?: number) =>
-  download(refAt(origin, digest), kind, offset)
-
-const requestsOf = ({ received }: Origin) => received.map(({ method, url }) => `${method} ${url}`)
-const authorizationsOf = ({ received }: Origin) => received.map(({ headers }) => headers.authorization)
+const downloadFrom = (origin: Origin, kind?: ContentKind, offset?: number) => downloadAt(origin, digest, kind, offset)
 
 describe("fetch", () => {
   it.effect.each([
@@ -66,11 +51,10 @@ describe("fetch", () => {
   ] as const)("asks for a %s among the %s", ([kind, folder, accept]) =>
     Effect.gen(function* () {
       const origin = yield* serve((_, response) => reply(response, 200, { "content-type": "text/plain" }, blob))
-      const { contentType, offset, text, totalSize } = yield* downloadFrom(origin, kind).pipe(Effect.provide(client()))
+      const { offset, text, totalSize } = yield* downloadFrom(origin, kind).pipe(Effect.provide(client()))
       assert.strictEqual(text, "the bytes of a layer")
       assert.strictEqual(offset, 0)
       assert.deepStrictEqual(totalSize, Option.some(blob.length))
-      assert.deepStrictEqual(contentType, Option.some("text/plain"))
       assert.deepStrictEqual(requestsOf(origin), [`GET /v2/library/nginx/${folder}/${digest}`])
       const headers = origin.received[0]?.headers
       assert.strictEqual(headers?.accept, accept)
@@ -150,7 +134,7 @@ describe("fetch", () => {
         })
       const error = yield* Effect.flip(Stream.runForEach(stream, take))
       assert.deepStrictEqual(arrived, ["the b"])
-      assert.deepStrictEqual([error.reason, error.failureClass], ["Truncated", "transient"])
+      assert.deepStrictEqual([error.reason._tag, error.failureClass], ["Truncated", "transient"])
     }).pipe(Effect.provide(client()))
   )
 })
@@ -179,7 +163,7 @@ describe("a failed fetch", () => {
       const body = status === 204 || status === 304 ? "" : errors
       const origin = yield* serve((_, response) => void response.writeHead(status).end(body))
       const error = yield* failure(origin)
-      assert.deepStrictEqual([error.reason, error.failureClass, error.status], [reason, failureClass, status])
+      assert.deepStrictEqual([error.reason._tag, error.failureClass, error.status], [reason, failureClass, status])
       assert.strictEqual(error.retryAfter, undefined)
       assert.include(error.message, `${origin.registry}/library/nginx@${digest}`)
       if (body) assert.include(error.message, `answered ${status} (DENIED: not [31mfor you; OTHER)`)
@@ -188,19 +172,23 @@ describe("a failed fetch", () => {
   )
 
   it.effect.each([
-    [429, "7", Duration.seconds(7)],
-    [503, "7", Duration.seconds(7)],
-    [429, "Thu, 01 Jan 1970 00:02:00 GMT", Duration.seconds(20)],
-    [429, "86400", Duration.hours(1)],
-    [429, "soon", undefined],
-    [500, "7", undefined]
-  ] as const)("of status %d with Retry-After %s tells how long to wait", ([status, retryAfter, expected]) =>
-    Effect.gen(function* () {
-      yield* TestClock.adjust("100 seconds")
-      const origin = yield* serve((_, response) => reply(response, status, { "retry-after": retryAfter }))
-      const error = yield* failure(origin)
-      assert.deepStrictEqual(error.retryAfter, expected)
-    })
+    [429, "7", Duration.seconds(7), "rate_limited"],
+    [503, "7", Duration.seconds(7), "rate_limited"],
+    [429, "Thu, 01 Jan 1970 00:02:00 GMT", Duration.seconds(20), "rate_limited"],
+    [429, "86400", Duration.hours(1), "rate_limited"],
+    [429, "soon", undefined, "rate_limited"],
+    [503, "soon", undefined, "transient"],
+    [500, "7", undefined, "transient"]
+  ] as const)(
+    "of status %d with Retry-After %s tells how long to wait",
+    ([status, retryAfter, expected, failureClass]) =>
+      Effect.gen(function* () {
+        yield* TestClock.adjust("100 seconds")
+        const origin = yield* serve((_, response) => reply(response, status, { "retry-after": retryAfter }))
+        const error = yield* failure(origin)
+        assert.deepStrictEqual(error.retryAfter, expected)
+        assert.strictEqual(error.failureClass, failureClass)
+      })
   )
 
   const chunked: Answer = (_, response) => {
@@ -222,6 +210,15 @@ describe("a failed fetch", () => {
       (_, response) => reply(response, 206, { "content-range": "bytes 4-19/20" }, blob.subarray(4, 9))
     ],
     [
+      "a part that is longer than it says",
+      "Malformed",
+      (_, response) => {
+        response.writeHead(206, { "content-range": "bytes 4-19/20" })
+        response.write(blob.subarray(4))
+        response.end("and more")
+      }
+    ],
+    [
       "headers without end",
       "Unreachable",
       (_, response) => {
@@ -234,15 +231,59 @@ describe("a failed fetch", () => {
     ["a redirect to nothing", "Malformed", (_, response) => reply(response, 302, { location: "http://[" })],
     ["a redirect to a file", "Malformed", (_, response) => reply(response, 302, { location: "file:///etc/passwd" })],
     ["a redirect without a target", "Refused", (_, response) => reply(response, 302)]
-  ] satisfies ReadonlyArray<readonly [string, RegistryClient.RegistryReason, Answer]>)(
+  ] satisfies ReadonlyArray<readonly [string, RegistryErrorReason["_tag"], Answer]>)(
     "after %s is %s",
     ([, reason, answer]) =>
       Effect.gen(function* () {
         const origin = yield* serve(answer)
         const error = yield* Effect.flip(downloadFrom(origin, "layer", 4)).pipe(Effect.provide(client()))
-        assert.deepStrictEqual([error.reason, error.failureClass], [reason, "transient"])
+        assert.deepStrictEqual([error.reason._tag, error.failureClass], [reason, "transient"])
         assert.isAtMost(origin.received.length, 6)
       })
+  )
+
+  it.effect("for a manifest is Malformed after a page for people, whatever its status", () =>
+    Effect.gen(function* () {
+      const origin = yield* serve((_, response) =>
+        reply(response, 200, { "content-type": "Text/HTML; charset=utf-8" }, "<html>Log in to the Wi-Fi</html>")
+      )
+      const error = yield* Effect.flip(downloadFrom(origin, "manifest")).pipe(Effect.provide(client()))
+      assert.deepStrictEqual([error.reason._tag, error.failureClass], ["Malformed", "transient"])
+      assert.include(error.message, "a page for people")
+    })
+  )
+
+  it.effect("may be that of this node alone", () =>
+    Effect.gen(function* () {
+      const down = Layer.succeed(
+        HttpClient.HttpClient,
+        HttpClient.make((request) =>
+          Effect.fail(
+            new HttpClientError.HttpClientError({
+              reason: new HttpClientError.TransportError({
+                request,
+                cause: Object.assign(new Error("getaddrinfo EAI_AGAIN registry.example.com"), { code: "EAI_AGAIN" })
+              })
+            })
+          )
+        )
+      )
+      const ref = new OriginRef({ registry: Registry.make("registry.example.com"), repository, digest })
+      const layer = RegistryClient.layer().pipe(
+        Layer.provide([RegistryHttp.layerClient.pipe(Layer.provide(down)), Credentials.layerNone])
+      )
+      const told = yield* download(ref).pipe(
+        Effect.catchReason("RegistryError", "NoNetwork", ({ message }) => Effect.succeed(message)),
+        Effect.provide(layer)
+      )
+      assert.strictEqual(
+        told,
+        "https://registry.example.com: getaddrinfo EAI_AGAIN registry.example.com; " +
+          "check the network, the name server and the proxy of this node"
+      )
+      const error = yield* Effect.flip(download(ref)).pipe(Effect.provide(layer))
+      assert.deepStrictEqual([error.failureClass, error.isOwnFault], ["transient", true])
+    })
   )
 
   it.effect.each([
@@ -252,8 +293,31 @@ describe("a failed fetch", () => {
     Effect.gen(function* () {
       const ref = new OriginRef({ registry: Registry.make(registry), repository, digest })
       const error = yield* Effect.flip(download(ref)).pipe(Effect.provide(client()))
-      assert.strictEqual(error.reason, "Unreachable")
+      assert.strictEqual(error.reason._tag, "Unreachable")
       assert.include(error.message, registry)
+    })
+  )
+
+  it.effect.each([
+    [
+      "errors of which some are none",
+      JSON.stringify({ errors: [7, null, { code: 5 }, { code: "DENIED" }, "x"] }),
+      " (DENIED; x)"
+    ],
+    ["an error in a word", JSON.stringify({ error: "denied" }), " (denied)"],
+    [
+      "a message of a token service",
+      JSON.stringify({ details: "incorrect username or password" }),
+      " (incorrect username or password)"
+    ],
+    ["a code and a message", JSON.stringify({ code: "denied", message: "not you" }), " (denied: not you)"],
+    ["other fields", JSON.stringify({ errors: null, status: 403 }), ""],
+    ["no object", "[[[]]]", ""],
+    ["a page", "<html>", ""]
+  ])("tells what it can of a body of %s", ([, body, said]) =>
+    Effect.gen(function* () {
+      const origin = yield* serve((_, response) => reply(response, 403, { "content-type": "text/html" }, body))
+      assert.include((yield* failure(origin)).message, `answered 403${said}, with no credentials`)
     })
   )
 
@@ -280,7 +344,7 @@ describe("waiting", () => {
       assert.strictEqual(fiber.pollUnsafe(), undefined)
       yield* TestClock.adjust("1 millis")
       const error = yield* Fiber.join(fiber)
-      assert.strictEqual(error.reason, "TimedOut")
+      assert.strictEqual(error.reason._tag, "TimedOut")
       assert.include(error.message, "no response for 10s")
     })
   )
@@ -300,7 +364,7 @@ describe("waiting", () => {
       yield* TestClock.adjust("9999 millis")
       assert.strictEqual(fiber.pollUnsafe(), undefined)
       yield* TestClock.adjust("1 millis")
-      assert.strictEqual((yield* Fiber.join(fiber)).reason, "NotFound")
+      assert.strictEqual((yield* Fiber.join(fiber)).reason._tag, "NotFound")
     })
   )
 
@@ -334,7 +398,7 @@ describe("waiting", () => {
       assert.strictEqual(fiber.pollUnsafe(), undefined)
       yield* TestClock.adjust("1 seconds")
       const error = yield* Fiber.join(fiber)
-      assert.strictEqual(error.reason, "TimedOut")
+      assert.strictEqual(error.reason._tag, "TimedOut")
       assert.include(error.message, "no byte for 30s")
     }).pipe(Effect.provide(client()))
   )
@@ -413,9 +477,9 @@ describe("redirects", () => {
       const error = yield* Effect.flip(downloadFrom(origin)).pipe(
         Effect.provide(client([origin, basic("me", "secret")]))
       )
-      assert.strictEqual(error.reason, "Unauthorized")
-      assert.deepStrictEqual(authorizationsOf(storage), [undefined])
-      assert.deepStrictEqual(authorizationsOf(origin), [undefined])
+      assert.strictEqual(error.reason._tag, "StorageRefused")
+      assert.deepStrictEqual(authorizationsOf(storage), [undefined, undefined, undefined])
+      assert.deepStrictEqual(authorizationsOf(origin), [undefined, undefined, undefined])
     })
   )
 })
@@ -444,7 +508,20 @@ describe("a Bearer challenge", () => {
     ["token", { token: "token-1" }, undefined, `repository:${repository}:pull`],
     ["access_token", { access_token: "token-1" }, undefined, `repository:${repository}:pull`],
     ["token of both", { token: "token-1", access_token: "x" }, "repository:a/b:pull", "repository:a/b:pull"],
-    ["access_token beside a null", { token: null, access_token: "token-1" }, undefined, `repository:${repository}:pull`]
+    [
+      "access_token beside a null",
+      { token: null, access_token: "token-1" },
+      undefined,
+      `repository:${repository}:pull`
+    ],
+    [
+      "access_token beside nothing",
+      { token: " ", access_token: "token-1" },
+      undefined,
+      `repository:${repository}:pull`
+    ],
+    ["access_token beside a number", { token: 1, access_token: "token-1" }, undefined, `repository:${repository}:pull`],
+    ["token with a line's end", { token: "token-1\n", access_token: {} }, undefined, `repository:${repository}:pull`]
   ] as const)("is answered with the %s of the realm, asked anonymously", ([, given, scope, expected]) =>
     Effect.gen(function* () {
       const { auth, origin } = yield* serveWithToken(
@@ -505,7 +582,7 @@ describe("a Bearer challenge", () => {
       const error = yield* Effect.flip(downloadFrom(origin)).pipe(
         Effect.provide(client([origin, identity("refresh me")]))
       )
-      assert.deepStrictEqual([error.reason, error.status], ["Refused", 307])
+      assert.deepStrictEqual([error.reason._tag, error.status], ["Refused", 307])
       assert.deepStrictEqual(requestsOf(elsewhere), [])
     })
   )
@@ -513,7 +590,12 @@ describe("a Bearer challenge", () => {
   it.effect.each([
     ["a minute, a tenth early", { token: "token" }, "53 seconds", "2 seconds"],
     ["the life that the token tells", { token: "token", expires_in: 300 }, "269 seconds", "2 seconds"],
-    ["an hour at most", { token: "token", expires_in: 1e9 }, "3239 seconds", "2 seconds"]
+    ["an hour at most", { token: "token", expires_in: 1e9 }, "3239 seconds", "2 seconds"],
+    ["a life that is told as text", { token: "token", expires_in: "300" }, "269 seconds", "2 seconds"],
+    ["a minute where the life is null", { token: "token", expires_in: null }, "53 seconds", "2 seconds"],
+    ["a minute where the life is no number", { token: "token", expires_in: "soon" }, "53 seconds", "2 seconds"],
+    ["a minute where the life is nothing", { token: "token", expires_in: "" }, "53 seconds", "2 seconds"],
+    ["a minute where the life is a list", { token: "token", expires_in: [300] }, "53 seconds", "2 seconds"]
   ] as const)("is foreseen for %s", ([, given, within, after]) =>
     Effect.gen(function* () {
       const { auth, origin } = yield* serveWithToken((_, response, turn) =>
@@ -539,6 +621,33 @@ describe("a Bearer challenge", () => {
       yield* downloadFrom(origin)
       assert.strictEqual(auth.received.length, 2)
     }).pipe(Effect.provide(client()))
+  )
+
+  it.effect("is answered by a reply of any success, with a mark of its byte order and of any type", () =>
+    Effect.gen(function* () {
+      const { origin } = yield* serveWithToken((_, response) =>
+        reply(response, 201, { "content-type": "text/plain" }, `\uFEFF${json({ token: "token", issued_at: 5 })}`)
+      )
+      assert.strictEqual((yield* downloadFrom(origin)).text, "the bytes of a layer")
+    }).pipe(Effect.provide(client()))
+  )
+
+  it.effect.each([
+    ["in two headers", (realm: string) => ["Negotiate", `Bearer realm="${realm}"`], "Bearer token"],
+    ["after one that leads nowhere", (realm: string) => [`Bearer realm="", Bearer realm="${realm}"`], "Bearer token"],
+    ["in capitals and without quotes", (realm: string) => [`BEARER REALM=${realm}`], "Bearer token"],
+    ["that leads nowhere, beside another", () => ['Bearer realm="/token", Basic'], `Basic ${base64("me:secret")}`]
+  ] as const)("%s is answered as well", ([, challenge, expected]) =>
+    Effect.gen(function* () {
+      const auth = yield* serve((_, response) => reply(response, 200, {}, json({ token: "token" })))
+      const origin = yield* serve((request, response) =>
+        request.headers.authorization === undefined
+          ? reply(response, 401, { "www-authenticate": [...challenge(auth.url)] })
+          : reply(response, 200, {}, blob)
+      )
+      yield* downloadFrom(origin).pipe(Effect.provide(client([origin, basic("me", "secret")])))
+      assert.deepStrictEqual(authorizationsOf(origin), [undefined, expected])
+    })
   )
 
   it.effect("fetches one token for all who wait for it", () =>
@@ -589,7 +698,7 @@ describe("a Bearer challenge", () => {
         { isValid: () => false }
       )
       const error = yield* failure(origin)
-      assert.deepStrictEqual([error.reason, error.status], ["Unauthorized", 401])
+      assert.deepStrictEqual([error.reason._tag, error.status], ["Unauthorized", 401])
       assert.include(error.message, `no credentials for ${origin.registry}`)
       assert.deepStrictEqual([origin.received.length, auth.received.length], [2, 1])
     })
@@ -601,12 +710,12 @@ describe("a Bearer challenge", () => {
     [404, {}, "Refused", undefined],
     [429, { "retry-after": "9" }, "RateLimited", Duration.seconds(9)],
     [500, {}, "Refused", undefined],
-    [503, { "retry-after": "9" }, "Refused", Duration.seconds(9)]
+    [503, { "retry-after": "9" }, "RateLimited", Duration.seconds(9)]
   ] as const)("fails with the token service's %d", ([status, headers, reason, retryAfter]) =>
     Effect.gen(function* () {
       const { auth, origin } = yield* serveWithToken((_, response) => reply(response, status, headers))
       const error = yield* failure(origin)
-      assert.deepStrictEqual([error.reason, error.status], [reason, status])
+      assert.deepStrictEqual([error.reason._tag, error.status], [reason, status])
       assert.deepStrictEqual(error.retryAfter, retryAfter)
       assert.include(error.message, `asked for a token, ${auth.url} answered ${status}`)
     })
@@ -621,7 +730,7 @@ describe("a Bearer challenge", () => {
   ])("fails when the token service gives %s", ([, body]) =>
     Effect.gen(function* () {
       const { origin } = yield* serveWithToken((_, response) => reply(response, 200, {}, body))
-      assert.strictEqual((yield* failure(origin)).reason, "Malformed")
+      assert.strictEqual((yield* failure(origin)).reason._tag, "Malformed")
     })
   )
 
@@ -680,7 +789,7 @@ describe("a Basic challenge", () => {
       const error = yield* Effect.flip(downloadFrom(origin)).pipe(
         Effect.provide(client([origin, basic("me", "wrong")]))
       )
-      assert.deepStrictEqual([error.reason, error.failureClass], ["Unauthorized", "auth"])
+      assert.deepStrictEqual([error.reason._tag, error.failureClass], ["Unauthorized", "auth"])
       assert.include(error.message, "with the credentials for")
       assert.notInclude(error.message, "wrong")
       assert.strictEqual(origin.received.length, 2)
@@ -694,7 +803,7 @@ describe("a Basic challenge", () => {
       const error = yield* Effect.flip(downloadFrom(origin)).pipe(
         Effect.provide(client([other, basic("me", "secret")]))
       )
-      assert.strictEqual(error.reason, "Unauthorized")
+      assert.strictEqual(error.reason._tag, "Unauthorized")
       assert.deepStrictEqual(authorizationsOf(origin), [undefined])
     })
   )
@@ -702,15 +811,14 @@ describe("a Basic challenge", () => {
   it.effect("cannot be answered while the docker config is broken", () =>
     Effect.gen(function* () {
       const origin = yield* serve(guarded)
-      const broken = new Credentials.CredentialsError({ reason: "Malformed", path: "/config.json", detail: "broken" })
+      const broken = new Credentials.CredentialsError({
+        reason: new Credentials.Malformed({ path: "/config.json", detail: "broken" })
+      })
       const layer = RegistryClient.layer().pipe(
-        Layer.provide([
-          NodeHttpClient.layerUndici,
-          Layer.succeed(Credentials.Credentials, { get: () => Effect.fail(broken) })
-        ])
+        Layer.provide([layerHttp(), Layer.succeed(Credentials.Credentials, { get: () => Effect.fail(broken) })])
       )
       const error = yield* Effect.flip(downloadFrom(origin)).pipe(Effect.provide(layer))
-      assert.deepStrictEqual([error.reason, error.failureClass], ["Credentials", "transient"])
+      assert.deepStrictEqual([error.reason._tag, error.failureClass], ["CredentialsUnknown", "transient"])
       assert.include(error.message, "/config.json: broken")
     })
   )
@@ -728,7 +836,7 @@ const scripted = (answer: (url: string, authorization: string | undefined) => Re
       })
     )
   )
-  return { asked, http }
+  return { asked, http: Layer.provide(RegistryHttp.layerClient, http) }
 }
 
 describe("plain http", () => {
@@ -736,7 +844,7 @@ describe("plain http", () => {
   const redirect = (location: string) => new Response("", { status: 302, headers: { location } })
   const challenge = (value: string) => new Response("", { status: 401, headers: { "www-authenticate": value } })
   const ref = (registry: string) => new OriginRef({ registry: Registry.make(registry), repository, digest })
-  const ask = (registry: string, http: Layer.Layer<HttpClient.HttpClient>, plainHttp: ReadonlyArray<string> = []) =>
+  const ask = (registry: string, http: Layer.Layer<RegistryHttp.RegistryHttp>, plainHttp: ReadonlyArray<string> = []) =>
     download(ref(registry)).pipe(
       Effect.result,
       Effect.provide(RegistryClient.layer({ plainHttp }).pipe(Layer.provide([http, Credentials.layerNone])))
@@ -783,7 +891,7 @@ describe("plain http", () => {
       const result = yield* ask(new URL(from).host, http, ["plain.example.com"])
       assert.strictEqual(Result.isSuccess(result), allowed)
       assert.strictEqual(asked.length, allowed ? 2 : 1)
-      if (Result.isFailure(result)) assert.strictEqual(result.failure.reason, "Malformed")
+      if (Result.isFailure(result)) assert.strictEqual(result.failure.reason._tag, "Malformed")
     })
   )
 
@@ -809,71 +917,113 @@ describe("plain http", () => {
 })
 
 describe("resolve", () => {
-  const manifest = json({ schemaVersion: 2 })
+  const config = { mediaType: "application/vnd.oci.image.config.v1+json", digest, size: 2 }
+  const manifest = json({ schemaVersion: 2, config, layers: [] })
   const manifestDigest = digestOf(Buffer.from(manifest))
   const mediaType = "application/vnd.oci.image.manifest.v1+json"
   const latest = RegistryClient.Tag.make("latest")
-  const descriptor = { mediaType, digest: manifestDigest, size: manifest.length }
   const headers = { "content-type": `${mediaType}; charset=utf-8`, "docker-content-digest": manifestDigest }
   const resolveAt = ({ registry }: Origin) =>
-    Effect.flatMap(RegistryClient.RegistryClient, (client) => client.resolve(registry, repository, latest)).pipe(
-      Effect.provide(client())
-    )
+    Effect.flatMap(RegistryClient.RegistryClient, (client) => client.resolve(registry, repository, latest))
 
-  it.effect("asks for the headers of a tag alone", () =>
+  it.effect("asks for the headers of a tag alone, and believes nothing of them but the digest", () =>
     Effect.gen(function* () {
-      const origin = yield* serve((_, response) => reply(response, 200, headers, manifest))
-      assert.deepStrictEqual(yield* resolveAt(origin), descriptor)
+      const origin = yield* serve((_, response) => reply(response, 200, { ...headers, "content-length": "0" }))
+      assert.strictEqual(yield* resolveAt(origin), manifestDigest)
       assert.deepStrictEqual(requestsOf(origin), ["HEAD /v2/library/nginx/manifests/latest"])
       assert.include(origin.received[0]?.headers.accept ?? "", mediaType)
-    })
+    }).pipe(Effect.provide(client()))
+  )
+
+  const hangUp: Answer = (_, response) => void response.destroy()
+  const answerHead =
+    (status: number, onHead: Record<string, string> = {}): Answer =>
+    (_, response) =>
+      reply(response, status, onHead)
+  const onGet: Answer = (_, response) => reply(response, 200, { "content-type": mediaType }, manifest)
+  const byMethod =
+    (head: Answer, get: Answer): Answer =>
+    (request, response, turn) =>
+      (request.method === "HEAD" ? head : get)(request, response, turn)
+
+  it.effect.each([
+    ["tells no digest", answerHead(200, { "content-type": mediaType })],
+    ["tells a digest of another kind", answerHead(200, { ...headers, "docker-content-digest": "sha512:00" })],
+    ["is not allowed", answerHead(405)],
+    ["is forbidden", answerHead(403)],
+    ["is said to be of nothing", answerHead(404)],
+    ["wants to know who asks", answerHead(401)],
+    ["is no request", answerHead(400)],
+    ["fails", answerHead(500)],
+    ["is out of service for no time that it tells", answerHead(503)],
+    ["is hung up on", hangUp]
+  ] satisfies ReadonlyArray<readonly [string, Answer]>)(
+    "hashes the manifest where HEAD %s, and asks by GET alone for ten minutes",
+    ([, onHead]) =>
+      Effect.gen(function* () {
+        const origin = yield* serve(byMethod(onHead, onGet))
+        const methods = () => origin.received.map(({ method }) => method)
+        assert.strictEqual(yield* resolveAt(origin), manifestDigest)
+        assert.deepStrictEqual([...new Set(methods())], ["HEAD", "GET"])
+        const count = methods().length
+        yield* TestClock.adjust("9 minutes")
+        yield* resolveAt(origin)
+        assert.deepStrictEqual(methods().slice(count), ["GET"])
+        yield* TestClock.adjust("1 minutes")
+        yield* resolveAt(origin)
+        assert.include(methods().slice(count + 1), "HEAD")
+      }).pipe(Effect.provide(client()))
+  )
+
+  it.effect("hashes the manifest where HEAD is not answered for 10 seconds", () =>
+    Effect.gen(function* () {
+      const asked = yield* Deferred.make<void>()
+      const origin = yield* serve(byMethod(() => Deferred.doneUnsafe(asked, Effect.void), onGet))
+      const fiber = yield* Effect.forkChild(resolveAt(origin), { startImmediately: true })
+      yield* Deferred.await(asked)
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(yield* Fiber.join(fiber), manifestDigest)
+    }).pipe(Effect.provide(client()))
   )
 
   it.effect.each([
-    ["tells no digest", 200, { "content-type": mediaType }],
-    ["tells a digest of another kind", 200, { ...headers, "docker-content-digest": "sha512:00" }],
-    ["tells no type", 200, { "docker-content-digest": manifestDigest }],
-    ["is not allowed", 405, {}],
-    ["fails", 500, {}]
-  ] as const)("hashes the manifest where HEAD %s", ([, status, onHead]) =>
+    [401, {}, "Unauthorized", 2],
+    [403, {}, "Unauthorized", 2],
+    [404, {}, "NotFound", 2],
+    [500, {}, "Refused", 2],
+    [429, {}, "RateLimited", 1],
+    [503, { "retry-after": "5" }, "RateLimited", 1]
+  ] as const)("takes %d of GET for the answer, and of HEAD if it asks to wait", ([status, onAll, reason, requests]) =>
     Effect.gen(function* () {
-      const origin = yield* serve((request, response) =>
-        request.method === "HEAD"
-          ? reply(response, status, onHead, manifest)
-          : reply(response, 200, { "content-type": mediaType }, manifest)
-      )
-      assert.deepStrictEqual(yield* resolveAt(origin), descriptor)
-      assert.strictEqual(origin.received.length, 2)
-    })
-  )
-
-  it.effect.each([
-    [401, "Unauthorized"],
-    [403, "Unauthorized"],
-    [404, "NotFound"],
-    [429, "RateLimited"]
-  ] as const)("takes HEAD's %d for the answer", ([status, reason]) =>
-    Effect.gen(function* () {
-      const origin = yield* serve((_, response) => reply(response, status))
+      const origin = yield* serve((_, response) => reply(response, status, onAll))
       const error = yield* Effect.flip(resolveAt(origin))
-      assert.strictEqual(error.reason, reason)
+      assert.strictEqual(error.reason._tag, reason)
       assert.include(error.message, `${origin.registry}/library/nginx:latest`)
-      assert.strictEqual(origin.received.length, 1)
-    })
+      assert.strictEqual(origin.received.length, requests)
+      // A registry that answers nothing may answer HEAD later.
+      yield* Effect.flip(resolveAt(origin))
+      assert.strictEqual(origin.received[requests]?.method, "HEAD")
+    }).pipe(Effect.provide(client()))
   )
 
   it.effect.each([
     ["is not what it is said to be", { ...headers, "docker-content-digest": digest }, manifest, "announced"],
-    ["is larger than 4 MiB", {}, "x".repeat(4 * 1024 * 1024 + 1), "over 4194304 bytes came"]
+    ["is larger than 4 MiB", {}, "x".repeat(4 * 1024 * 1024 + 1), "over 4194304 bytes came"],
+    [
+      "is a page of someone between",
+      { "content-type": "text/html" },
+      "<html>Log in to the Wi-Fi</html>",
+      "no manifest"
+    ],
+    ["is some other document", { "content-type": mediaType }, "{}", "no manifest"],
+    ["is empty", {}, "", "no manifest"]
   ] as const)("refuses a manifest that %s", ([, onGet, body, detail]) =>
     Effect.gen(function* () {
-      const origin = yield* serve((request, response) =>
-        request.method === "HEAD" ? reply(response, 405) : reply(response, 200, onGet, body)
-      )
+      const origin = yield* serve(byMethod(answerHead(200), (_, response) => reply(response, 200, onGet, body)))
       const error = yield* Effect.flip(resolveAt(origin))
-      assert.strictEqual(error.reason, "Malformed")
+      assert.strictEqual(error.reason._tag, "Malformed")
       assert.include(error.message, detail)
-    })
+    }).pipe(Effect.provide(client()))
   )
 })
 

@@ -1,7 +1,8 @@
 /**
  * The registry that all nodes of a simulation pull from.
  */
-import { type FetchRequest, RegistryClient, RegistryError } from "@gantry/oci/RegistryClient"
+import { type FetchRequest, RegistryClient } from "@gantry/oci/RegistryClient"
+import * as RegistryError from "@gantry/oci/RegistryError"
 import type { OriginRef } from "@gantry/protocol"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,6 +18,13 @@ const parts = 4
 /** How long a client waits for an answer, and for the next byte. */
 const responseTimeout = Duration.seconds(10)
 const idleTimeout = Duration.seconds(30)
+
+const rateLimited = (status: number, retryAfterMillis: number) =>
+  new RegistryError.RateLimited({
+    status,
+    detail: `it answered ${status}`,
+    retryAfter: Duration.millis(retryAfterMillis)
+  })
 
 export class SimulatedOrigin {
   /** Connections that are open. */
@@ -40,15 +48,9 @@ export class SimulatedOrigin {
     })
   }
 
-  #fail(ref: OriginRef, reason: RegistryError["reason"], detail: string, retryAfterMillis?: number) {
-    const error = new RegistryError({
-      reason,
-      registry: ref.registry,
-      repository: ref.repository,
-      reference: ref.digest,
-      detail,
-      ...(retryAfterMillis !== undefined && { retryAfter: Duration.millis(retryAfterMillis) })
-    })
+  #fail(ref: OriginRef, reason: RegistryError.RegistryErrorReason) {
+    const { digest, registry, repository } = ref
+    const error = new RegistryError.RegistryError({ reason, registry, repository, reference: digest })
     return Effect.suspend(() => {
       this.#ledger.failed(ref, error.failureClass)
       return Effect.fail(error)
@@ -68,11 +70,12 @@ export class SimulatedOrigin {
     { self: this },
     function* (this: SimulatedOrigin, node: number, isAlive: () => boolean, { offset = 0, ref }: FetchRequest) {
       const ledger = this.#ledger
-      const gone = this.#fail(ref, "NotFound", "this node is no more")
+      const gone = this.#fail(ref, new RegistryError.NotFound({ status: 404, detail: "this node is no more" }))
       if (!isAlive()) return yield* gone
       ledger.fetched(node, ref.digest)
       const known = this.#answer(ref)
-      if (known === undefined) return yield* this.#fail(ref, "NotFound", "nothing has this name")
+      if (known === undefined)
+        return yield* this.#fail(ref, new RegistryError.NotFound({ status: 404, detail: "nothing has this name" }))
       const { answer, blob } = known
       ledger.note(node, "origin", `${ref.repository}/${blob.name} from byte ${offset}: ${answer._tag}`)
       yield* Effect.acquireRelease(
@@ -82,19 +85,24 @@ export class SimulatedOrigin {
       const step = blob.originMillis / parts
       if (answer._tag === "Hang") {
         yield* Effect.sleep(responseTimeout)
-        return yield* this.#fail(ref, "TimedOut", "no answer")
+        return yield* this.#fail(ref, new RegistryError.TimedOut({ detail: "no answer" }))
       }
       yield* Effect.sleep(Math.min(step, 5_000))
       if (!isAlive()) return yield* gone
       switch (answer._tag) {
         case "NotFound":
-          return yield* this.#fail(ref, "NotFound", "it answered 404")
+          return yield* this.#fail(ref, new RegistryError.NotFound({ status: 404, detail: "it answered 404" }))
         case "Unauthorized":
-          return yield* this.#fail(ref, "Unauthorized", "it answered 401")
+          return yield* this.#fail(ref, new RegistryError.Unauthorized({ status: 401, detail: "it answered 401" }))
         case "RateLimited":
-          return yield* this.#fail(ref, "RateLimited", "it answered 429", answer.retryAfterMillis)
+          return yield* this.#fail(ref, rateLimited(429, answer.retryAfterMillis))
         case "Refused":
-          return yield* this.#fail(ref, "Refused", "it answered 503", answer.retryAfterMillis)
+          return yield* this.#fail(
+            ref,
+            answer.retryAfterMillis === undefined
+              ? new RegistryError.Refused({ status: 503, detail: "it answered 503" })
+              : rateLimited(503, answer.retryAfterMillis)
+          )
       }
       if (answer._tag === "WrongBytes") ledger.failed(ref, "transient")
       const bytes = answer._tag === "WrongBytes" ? blob.bytes.map((byte) => byte ^ 1) : blob.bytes
@@ -105,9 +113,12 @@ export class SimulatedOrigin {
       const coming = isBroken ? chunks.slice(0, Math.floor(chunks.length / 2)) : chunks
       const end =
         answer._tag === "Stall"
-          ? Effect.andThen(Effect.sleep(idleTimeout), this.#fail(ref, "TimedOut", "no further byte"))
+          ? Effect.andThen(
+              Effect.sleep(idleTimeout),
+              this.#fail(ref, new RegistryError.TimedOut({ detail: "no further byte" }))
+            )
           : answer._tag === "Cut"
-            ? this.#fail(ref, "Truncated", "it broke off")
+            ? this.#fail(ref, new RegistryError.Truncated({ detail: "it broke off" }))
             : Effect.void
       const stream = Stream.fromIterable(coming).pipe(
         Stream.rechunk(1),
@@ -119,7 +130,7 @@ export class SimulatedOrigin {
         ),
         Stream.concat(Stream.drain(Stream.fromEffect(end)))
       )
-      return { offset, totalSize: Option.some(bytes.length), contentType: Option.none(), stream }
+      return { offset, totalSize: Option.some(bytes.length), stream }
     }
   )
 }

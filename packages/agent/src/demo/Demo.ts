@@ -56,6 +56,7 @@ export const run = Effect.fn("Demo.run")(function* (options: Options) {
 
   const course = yield* Effect.scoped(rollOut(options, origin, nodeIds, workspace))
   const nodes = yield* examine(course.outcomes, origin.image, workspace)
+  if (Option.isSome(options.keep)) yield* warnOfDocker(nodes)
   const blobs = Option.getOrElse(origin.blobs, () => named(nodes))
   return Report.make({ ...course, blobs, nodes })
 }, Effect.scoped)
@@ -75,7 +76,7 @@ const rollOut = Effect.fnUntraced(function* (
   const display = yield* makeDisplay(nodeIds)
   const cluster = yield* Cluster.start({
     compileCache: workspace.compileCache,
-    digest: origin.image.root.digest,
+    digest: origin.image.root,
     starts: nodeIds.map(
       (nodeId): Start => ({
         _tag: "Start",
@@ -83,7 +84,7 @@ const rollOut = Effect.fnUntraced(function* (
         directory: workspace.layoutOf(nodeId),
         identityFile: workspace.secretOf(nodeId, "key"),
         dockerConfig: Option.getOrNull(origin.dockerConfigOf(nodeId)),
-        plainHttp: origin.plainHttp,
+        upstreams: origin.upstreams,
         slowness: 1 + nodeIds.length / availableParallelism() / nodesPerSlowdown
       })
     ),
@@ -186,6 +187,14 @@ const examine = Effect.fnUntraced(function* (
       })),
     { concurrency: concurrentVerifications }
   )
+})
+
+/** Converted to OCI's types the image would have another digest: nodes keep what the registry served. */
+const warnOfDocker = Effect.fnUntraced(function* (nodes: ReadonlyArray<Verification.Verification>) {
+  const screen = yield* Screen
+  if (!nodes.some(({ mediaType }) => Option.exists(mediaType, (type) => type.startsWith("application/vnd.docker."))))
+    return
+  yield* screen.print("the layouts hold Docker's manifests: crane and oras read them, skopeo and umoci read OCI's only")
 })
 
 /** What the image consists of, by the manifests that any node has. */

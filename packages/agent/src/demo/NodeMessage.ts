@@ -16,8 +16,8 @@ export const Start = Schema.TaggedStruct("Start", {
   identityFile: Schema.String,
   /** A docker `config.json` with the node's credentials. */
   dockerConfig: Schema.NullOr(Schema.String),
-  /** Registries, as `host:port`, that are asked over `http`. */
-  plainHttp: Schema.Array(Schema.String),
+  /** By registry, as `host:port`: whether it is asked over `http`, where somebody has said so. */
+  upstreams: Schema.Record(Schema.String, Schema.Struct({ plainHttp: Schema.Boolean })),
   /** How much longer the node's seconds are than those of a node that has a machine to itself. */
   slowness: Schema.Finite
 })

@@ -88,7 +88,7 @@ const serve = Effect.fnUntraced(
 const patience = "30 seconds"
 
 const nodeLayer = (
-  { dockerConfig, directory, identityFile, nodeId, plainHttp }: Start,
+  { dockerConfig, directory, identityFile, nodeId, upstreams }: Start,
   view: SubscriptionRef.SubscriptionRef<MembersView.MembersView>,
   arrivals: Arrivals.Arrivals
 ) =>
@@ -96,7 +96,9 @@ const nodeLayer = (
     identityFile,
     listen: ["/ip4/127.0.0.1/tcp/0"],
     dockerConfig: dockerConfig ?? undefined,
-    registries: { plainHttp, responseTimeout: patience },
+    // Docker would run the programs that the config of whoever runs the demo names.
+    credentials: { helpers: dockerConfig === null ? "any" : [] },
+    registries: { upstreams, responseTimeout: patience },
     pump: { storeTimeout: patience },
     transfer: { connectTimeout: patience },
     coord: {

@@ -1,9 +1,9 @@
 /**
  * Where a demo run's image comes from.
  */
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import type { SettingError } from "@gantry/coord"
 import { architecture, type Image } from "@gantry/node/ImagePull"
-import { Credentials, RegistryClient } from "@gantry/oci"
+import { Credentials, RegistryClient, type RegistryError, RegistryHttp, type RegistryHttpError } from "@gantry/oci"
 import { type Digest, type NodeId, type Registry, Repository } from "@gantry/protocol"
 import type * as Config from "effect/Config"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -15,8 +15,10 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
+import type { ChildProcessSpawner } from "effect/process"
 import type * as Scope from "effect/Scope"
 import * as ImagePacker from "./ImagePacker.ts"
+import type { Start } from "./NodeMessage.ts"
 import * as OriginRegistry from "./OriginRegistry.ts"
 import { formatBytes, type Pull, totalSize } from "./Report.ts"
 import { Screen } from "./Screen.ts"
@@ -27,8 +29,8 @@ export interface Origin {
   readonly image: Image
   /** What the image consists of, where that is known before anybody has pulled it. */
   readonly blobs: Option.Option<ReadonlyArray<ImagePacker.PackedBlob>>
-  /** Registries, as `host:port`, that are asked over `http`. */
-  readonly plainHttp: ReadonlyArray<string>
+  /** By registry, as `host:port`: whether it is asked over `http`, where somebody has said so. */
+  readonly upstreams: Start["upstreams"]
   /** The docker `config.json` with a node's credentials; none for that of whoever runs the demo. */
   readonly dockerConfigOf: (nodeId: NodeId) => Option.Option<string>
   /** The pulls from the registry by its own log, where there is one. */
@@ -74,9 +76,9 @@ export const embedded = Effect.fn("Origin.embedded")(function* (
     `${origin.registry}/${repository}:${tag} has ${layerCount} layers and ${formatBytes(totalSize(packed.blobs))}, and is served over HTTP`
   )
   return {
-    image: { registry: origin.registry, repository, tag, root: packed.root },
+    image: { registry: origin.registry, repository, tag, root: packed.root.digest },
     blobs: Option.some(packed.blobs),
-    plainHttp: [],
+    upstreams: {},
     dockerConfigOf: (nodeId) => Option.some(dockerConfigOf(nodeId)),
     pulls: Option.some(Effect.map(origin.log, OriginRegistry.pulls)),
     hold: Option.some(origin.hold)
@@ -94,7 +96,8 @@ export interface ExternalImage {
   readonly registry: Registry
   readonly repository: Repository
   readonly tag: RegistryClient.Tag
-  readonly plainHttp: boolean
+  /** Whether it is asked over `http`; if not given, it is on loopback. */
+  readonly plainHttp: boolean | undefined
 }
 
 /** Asks the registry once what the tag names, so that all nodes pull the same. */
@@ -105,22 +108,26 @@ export const external = Effect.fn("Origin.external")(function* ({
   tag
 }: ExternalImage): Effect.fn.Return<
   Origin,
-  RegistryClient.RegistryError | Credentials.CredentialsError | Config.ConfigError,
-  FileSystem.FileSystem | Path.Path | Screen
+  | RegistryError.RegistryError
+  | RegistryHttpError.RegistryHttpError
+  | Credentials.CredentialsError
+  | SettingError.SettingError
+  | Config.ConfigError,
+  ChildProcessSpawner.ChildProcessSpawner | FileSystem.FileSystem | Path.Path | Screen
 > {
   const screen = yield* Screen
-  const hosts = plainHttp ? [registry] : []
-  const client = RegistryClient.layer({ plainHttp: hosts }).pipe(
-    Layer.provide([NodeHttpClient.layerUndici, Credentials.layer])
+  const upstreams: Start["upstreams"] = plainHttp === undefined ? {} : { [registry]: { plainHttp } }
+  const client = RegistryClient.layer({ upstreams }).pipe(
+    Layer.provide([RegistryHttp.layer({ upstreams }), Credentials.layer({ helpers: "any" })])
   )
   const root = yield* RegistryClient.RegistryClient.use((registries) =>
     registries.resolve(registry, repository, tag)
   ).pipe(Effect.provide(client))
-  yield* screen.print(`${registry}/${repository}:${tag} is ${root.digest}`)
+  yield* screen.print(`${registry}/${repository}:${tag} is ${root}`)
   return {
     image: { registry, repository, tag, root },
     blobs: Option.none(),
-    plainHttp: hosts,
+    upstreams,
     dockerConfigOf: () => Option.none(),
     pulls: Option.none(),
     hold: Option.none()

@@ -14,8 +14,9 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Credential, type Credentials } from "../Credentials.ts"
-import { type Answer, type Exchange, fail, maxReplyBytes, type Problem } from "./exchange.ts"
-import { parseChallenges } from "./headers.ts"
+import { CredentialsUnknown, Malformed, Refused, type RegistryErrorReason } from "../RegistryError.ts"
+import { type Answer, type Exchange, maxReplyBytes } from "./exchange.ts"
+import { type Challenge, parseChallenges } from "./headers.ts"
 
 /** What is asked for: authorizations hold for one repository. */
 export interface Place {
@@ -28,18 +29,20 @@ export type Authorization = Redacted.Redacted
 
 export interface Authorizer {
   /** The authorization that the place is known to want; none before its first challenge. */
-  readonly known: (place: Place) => Effect.Effect<Option.Option<Authorization>, Problem>
-  /** Answers a 401 that came in spite of `refused`; none if there is nothing to answer with. */
+  readonly known: (place: Place) => Effect.Effect<Option.Option<Authorization>, RegistryErrorReason>
+  /** Answers a 401 or 403 that came in spite of `refused`; none if there is nothing else to answer with. */
   readonly respond: (
     place: Place,
     answer: Answer,
     refused: Option.Option<Authorization>
-  ) => Effect.Effect<Option.Option<Authorization>, Problem>
+  ) => Effect.Effect<Option.Option<Authorization>, RegistryErrorReason>
 }
 
 /** A question to a registry's token service; equal ones share a token. */
 class TokenRequest extends Data.Class<{
   readonly registry: Registry
+  /** Credentials may differ from one to the other. */
+  readonly repository: Repository
   readonly realm: string
   readonly service: string | undefined
   readonly scope: string
@@ -62,15 +65,17 @@ const maxTokenSeconds = 3600
 /** A token is given up before its end, which comes sooner on a registry whose clock is ahead. */
 const usableShare = 0.9
 
-const optional = <S extends Schema.Constraint>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
+const TokenReply = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unknown))
 
-const TokenReply = Schema.fromJsonString(
-  Schema.Struct({
-    token: optional(Schema.String),
-    access_token: optional(Schema.String),
-    expires_in: optional(Schema.Finite)
-  })
-)
+/** The token of a reply. Some services send it under both names, one of them empty. */
+const tokenIn = ({ access_token, token }: typeof TokenReply.Type): string | undefined =>
+  [token, access_token].map((value) => (typeof value === "string" ? value.trim() : "")).find((text) => text !== "")
+
+/** How long a token lives, in seconds. Some services send the number as text. */
+const secondsIn = ({ expires_in }: typeof TokenReply.Type): number => {
+  const seconds = typeof expires_in === "string" && expires_in.trim() !== "" ? Number(expires_in) : expires_in
+  return typeof seconds === "number" && Number.isFinite(seconds) ? seconds : defaultTokenSeconds
+}
 
 const basic = ({ password, username }: Extract<Credential, { _tag: "Basic" }>): Authorization =>
   Redacted.make(`Basic ${Base64.encode(`${username}:${Redacted.value(password)}`)}`)
@@ -91,35 +96,50 @@ const refreshQuestion = ({ realm, scope, service }: TokenRequest, token: Redacte
     refresh_token: Redacted.value(token)
   })
 
-export const make = Effect.fnUntraced(function* (exchange: Exchange, credentials: Credentials["Service"]) {
+const isSame = (a: Authorization, b: Authorization) => Redacted.value(a) === Redacted.value(b)
+
+/**
+ * Asks token services over the given exchange. A realm over plain http is taken
+ * from who was asked that way, and from others if it is one that may be.
+ */
+export const make = Effect.fnUntraced(function* (
+  exchange: Exchange,
+  credentials: Credentials["Service"],
+  isPlain: (url: URL) => boolean
+) {
   const methods = new Map<string, Method>()
 
-  const credentialFor = (registry: Registry) =>
-    Effect.mapError(credentials.get(registry), ({ message }): Problem => ({ reason: "Credentials", detail: message }))
+  const credentialFor = ({ registry, repository }: Place) =>
+    Effect.mapError(credentials.get(registry, repository), ({ message }) => new CredentialsUnknown({ detail: message }))
 
-  const fetchToken = Effect.fnUntraced(
-    function* (request: TokenRequest): Effect.fn.Return<Token, Problem, Scope.Scope> {
-      const credential = Option.getOrUndefined(yield* credentialFor(request.registry))
-      const answer = yield* credential?._tag === "IdentityToken"
-        ? exchange.askOnce(refreshQuestion(request, credential.token))
-        : exchange.ask(tokenQuestion(request), Option.map(Option.fromUndefinedOr(credential), basic))
-      if (answer.response.status !== 200) {
-        const refusal = yield* exchange.refusal(answer)
-        // A token service that is not there says nothing about the image.
-        return yield* Effect.fail(refusal.reason === "NotFound" ? { ...refusal, reason: "Refused" as const } : refusal)
-      }
-      const reply = Schema.decodeOption(TokenReply)((yield* exchange.bytes(answer, maxReplyBytes)).toString())
-      const token = Option.flatMapNullishOr(reply, ({ access_token, token }) => token || access_token)
-      if (Option.isNone(token)) return yield* fail("Malformed", `${answer.url.origin} gave no token`)
-      const seconds = Option.getOrUndefined(reply)?.expires_in ?? defaultTokenSeconds
-      return {
-        authorization: Redacted.make(`Bearer ${token.value}`),
-        timeToLive: Duration.seconds(Math.min(Math.max(seconds, 0), maxTokenSeconds) * usableShare)
-      }
-    },
-    Effect.scoped,
-    Effect.mapError((problem) => ({ ...problem, detail: `asked for a token, ${problem.detail}` }))
-  )
+  const fetchToken = Effect.fnUntraced(function* (
+    request: TokenRequest
+  ): Effect.fn.Return<Token, RegistryErrorReason, Scope.Scope> {
+    const { registry } = request
+    const credential = Option.getOrUndefined(yield* credentialFor(request))
+    const answer = yield* credential?._tag === "IdentityToken"
+      ? exchange.askOnce({ registry, request: refreshQuestion(request, credential.token) })
+      : exchange.ask({
+          registry,
+          request: tokenQuestion(request),
+          authorization: Option.map(Option.fromUndefinedOr(credential), basic)
+        })
+    const { status } = answer.response
+    if (status < 200 || status > 299) {
+      const refusal = yield* exchange.refusal(answer)
+      // A token service that is not there says nothing about the image.
+      const isVerdict = refusal._tag !== "NotFound" && refusal._tag !== "StorageRefused"
+      return yield* isVerdict ? refusal : new Refused({ detail: refusal.detail, status })
+    }
+    const text = new TextDecoder().decode(yield* exchange.bytes(answer, maxReplyBytes))
+    const reply = Option.getOrElse(Schema.decodeOption(TokenReply)(text), () => ({}))
+    const token = tokenIn(reply)
+    if (token === undefined) return yield* exchange.malformed(answer.url, "gave no token")
+    return {
+      authorization: Redacted.make(`Bearer ${token}`),
+      timeToLive: Duration.seconds(Math.min(Math.max(secondsIn(reply), 0), maxTokenSeconds) * usableShare)
+    }
+  }, Effect.scoped)
 
   const tokens = yield* Cache.makeWith(fetchToken, {
     capacity,
@@ -128,24 +148,33 @@ export const make = Effect.fnUntraced(function* (exchange: Exchange, credentials
 
   const authorize = Effect.fnUntraced(function* (place: Place, method: Method) {
     if (method !== "basic") return Option.some((yield* Cache.get(tokens, method)).authorization)
-    return Option.map(Option.filter(yield* credentialFor(place.registry), Credential.$is("Basic")), basic)
+    return Option.map(Option.filter(yield* credentialFor(place), Credential.$is("Basic")), basic)
   })
 
-  const choose = (place: Place, answer: Answer): Effect.Effect<Option.Option<Method>, Problem> => {
-    const challenges = parseChallenges(answer.response.headers["www-authenticate"] ?? "")
-    const bearer = challenges.find(({ scheme }) => scheme === "bearer")
-    if (bearer === undefined) {
-      const offered = challenges.some(({ scheme }) => scheme === "basic")
-      return Effect.succeed(offered ? Option.some("basic") : Option.none())
-    }
-    const realm = URL.parse(bearer.parameters.get("realm") ?? "")
+  const tokenRequest = ({ registry, repository }: Place, from: URL, { parameters }: Challenge) => {
+    const realm = URL.parse(parameters.get("realm") ?? "")
     const isSafe =
-      realm?.protocol === "https:" ||
-      (realm?.protocol === "http:" && (answer.url.protocol === "http:" || exchange.isPlain(realm)))
-    if (realm === null || !isSafe) return fail("Malformed", `${answer.url.origin} names no usable token service`)
-    const scope = bearer.parameters.get("scope") || `repository:${place.repository}:pull`
-    const service = bearer.parameters.get("service")
-    return Effect.succeedSome(new TokenRequest({ registry: place.registry, realm: realm.href, service, scope }))
+      realm?.protocol === "https:" || (realm?.protocol === "http:" && (from.protocol === "http:" || isPlain(realm)))
+    if (realm === null || !isSafe) return undefined
+    const scope = parameters.get("scope") || `repository:${repository}:pull`
+    return new TokenRequest({ registry, repository, realm: realm.href, service: parameters.get("service"), scope })
+  }
+
+  /** The first way that is offered and can be gone; a token before a password. */
+  const choose = (
+    place: Place,
+    { response, url }: Answer
+  ): Effect.Effect<Option.Option<Method>, RegistryErrorReason> => {
+    const challenges = parseChallenges(response.headers["www-authenticate"] ?? "")
+    const bearer = challenges.filter(({ scheme }) => scheme === "bearer")
+    for (const challenge of bearer) {
+      const request = tokenRequest(place, url, challenge)
+      if (request !== undefined) return Effect.succeedSome(request)
+    }
+    if (challenges.some(({ scheme }) => scheme === "basic")) return Effect.succeedSome("basic")
+    return bearer.length === 0
+      ? Effect.succeedNone
+      : Effect.fail(new Malformed({ detail: `${url.origin} names no usable token service` }))
   }
 
   const keyOf = ({ registry, repository }: Place) => `${registry}/${repository}`
@@ -164,13 +193,17 @@ export const make = Effect.fnUntraced(function* (exchange: Exchange, credentials
   }
 
   const respond = Effect.fnUntraced(function* (place: Place, answer: Answer, refused: Option.Option<Authorization>) {
-    const method = yield* choose(place, answer)
+    const offered = yield* choose(place, answer)
+    // Not every registry that takes a token no longer says what it wants instead.
+    const before = Option.isSome(refused) ? Option.fromUndefinedOr(methods.get(keyOf(place))) : Option.none()
+    const method = Option.orElse(offered, () => before)
     if (Option.isNone(method)) return Option.none()
     if (method.value !== "basic" && Option.isSome(refused)) {
-      yield* Cache.invalidateWhen(tokens, method.value, ({ authorization }) => authorization === refused.value)
+      yield* Cache.invalidateWhen(tokens, method.value, ({ authorization }) => isSame(authorization, refused.value))
     }
     remember(place, method.value)
-    return yield* authorize(place, method.value)
+    const authorization = yield* authorize(place, method.value)
+    return Option.filter(authorization, (value) => !Option.exists(refused, (other) => isSame(value, other)))
   })
 
   const authorizer: Authorizer = { known: (place) => Effect.suspend(() => known(place)), respond }

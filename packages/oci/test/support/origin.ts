@@ -3,6 +3,7 @@
  * services and storage.
  */
 import * as Http from "node:http"
+import * as Https from "node:https"
 import type * as Net from "node:net"
 import { type ContentKind, type Digest, OriginRef, Registry, Repository } from "@gantry/protocol"
 import * as Effect from "effect/Effect"
@@ -13,6 +14,10 @@ export interface Received {
   readonly url: string
   readonly headers: Http.IncomingHttpHeaders
   readonly body: string
+  /** Whether the client has shown a certificate that the server trusts. */
+  readonly isKnown: boolean
+  /** That of the client: another one for each connection. */
+  readonly port: number | undefined
 }
 
 /** A server that runs until the scope ends. */
@@ -20,6 +25,8 @@ export interface Origin {
   /** `127.0.0.1:port`, which is also its name as a registry. */
   readonly registry: Registry
   readonly url: string
+  readonly port: number
+  readonly server: Http.Server
   /** All requests so far, in their order. */
   readonly received: ReadonlyArray<Received>
 }
@@ -27,21 +34,27 @@ export interface Origin {
 /** Answers one request; `turn` counts from 0. */
 export type Answer = (request: Received, response: Http.ServerResponse, turn: number) => void
 
-/** Starts a server. */
-export const serve = (answer: Answer) =>
+/** How a server that speaks TLS shows who it is, and whom it asks for a certificate. */
+export interface Tls extends Https.ServerOptions {}
+
+/** Starts a server; over TLS, if told how. */
+export const serve = (answer: Answer, tls?: Tls) =>
   Effect.map(
     Effect.acquireRelease(
       Effect.callback<{ readonly server: Http.Server; readonly received: ReadonlyArray<Received> }>((resume) => {
         const received: Array<Received> = []
-        const server = Http.createServer((request, response) => {
+        const listener: Http.RequestListener = (request, response) => {
           const chunks: Array<Uint8Array> = []
           request.on("data", (chunk) => chunks.push(chunk))
           request.on("end", () => {
-            const { headers, method = "", url = "" } = request
-            const turn = received.push({ method, url, headers, body: Buffer.concat(chunks).toString() })
+            const { headers, method = "", socket, url = "" } = request
+            const body = Buffer.concat(chunks).toString()
+            const isKnown = "authorized" in socket && socket.authorized === true
+            const turn = received.push({ method, url, headers, body, isKnown, port: socket.remotePort })
             answer(received[turn - 1] as Received, response, turn - 1)
           })
-        })
+        }
+        const server = tls === undefined ? Http.createServer(listener) : Https.createServer(tls, listener)
         server.listen(0, "127.0.0.1", () => resume(Effect.succeed({ server, received })))
       }),
       ({ server }) =>
@@ -53,7 +66,7 @@ export const serve = (answer: Answer) =>
     ({ received, server }): Origin => {
       const { port } = server.address() as Net.AddressInfo
       const registry = Registry.make(`127.0.0.1:${port}`)
-      return { registry, url: `http://${registry}`, received }
+      return { registry, url: `http${tls === undefined ? "" : "s"}://${registry}`, port, received, server }
     }
   )
 
