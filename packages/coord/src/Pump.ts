@@ -142,7 +142,7 @@ const make = Effect.fnUntraced(function* <R>(options: Options<R>) {
     const { digest, registry } = request.ref
     const now = yield* inflight.lookup(digest)
     if (Option.isSome(now)) return PumpResult.AlreadyPulling({ startedAt: now.value.startedAt })
-    // A registry that is not configured here, or out of reach, may be neither elsewhere: the next rank is asked.
+    // What this node may not pull, or cannot, another one may: declining sends the requester to the next rank.
     const isRefused = registries !== undefined && !registries.has(registry.toLowerCase())
     if (!isOpen || isRefused || (yield* faults.prevents(registry))) return PumpResult.Declined()
     if (!(yield* slots.takeIfAvailable(1))) return PumpResult.Declined()

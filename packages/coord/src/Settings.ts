@@ -39,8 +39,10 @@ export const positiveNumber = (input: number | undefined, fallback: number, sett
  * The given count, without its fraction, if it is at least one, else the default.
  * @throws {SettingError} if it is no number.
  */
-export const positiveInteger = (input: number | undefined, fallback: number, setting?: string): number =>
-  Math.floor(positiveNumber(input !== undefined && input < 1 ? 0 : input, fallback, setting))
+export const positiveInteger = (input: number | undefined, fallback: number, setting?: string): number => {
+  const number = positiveNumber(input, fallback, setting)
+  return number >= 1 ? Math.floor(number) : fallback
+}
 
 /** The same, for the settings of one `Options` by their names. */
 export interface Reader<Options> {

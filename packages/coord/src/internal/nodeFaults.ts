@@ -26,6 +26,7 @@ export const make = (): NodeFaults => {
   /** Until when, in milliseconds of the monotonic clock. */
   let storeUntil = Number.NEGATIVE_INFINITY
   const accessUntil = new Map<string, number>()
+  const keyOf = (registry: Registry) => registry.toLowerCase()
   const end = Effect.map(MonotonicClock.millis, (now) => now + Duration.toMillis(faultDuration))
 
   return {
@@ -34,14 +35,15 @@ export const make = (): NodeFaults => {
     }),
     access: (registry) =>
       Effect.map(end, (until) => {
-        accessUntil.delete(registry)
-        accessUntil.set(registry, until)
+        const key = keyOf(registry)
+        accessUntil.delete(key)
+        accessUntil.set(key, until)
         for (const oldest of accessUntil.keys()) {
           if (accessUntil.size <= capacity) break
           accessUntil.delete(oldest)
         }
       }),
     prevents: (registry) =>
-      Effect.map(MonotonicClock.millis, (now) => now < storeUntil || now < (accessUntil.get(registry) ?? now))
+      Effect.map(MonotonicClock.millis, (now) => now < storeUntil || now < (accessUntil.get(keyOf(registry)) ?? now))
   }
 }
