@@ -14,12 +14,13 @@ import * as Pump from "@gantry/coord/Pump"
 import * as Store from "@gantry/coord/Store"
 import { StreamTransport } from "@gantry/coord/StreamTransport"
 import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
-import { type NodeId, timestampFromMillis } from "@gantry/protocol"
+import type { NodeId } from "@gantry/protocol"
 import { nodeIdOf } from "@gantry/testkit/Fixtures"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 
 /** The server's name in every membership. */
@@ -35,20 +36,37 @@ const layerHost = (listen: ReadonlyArray<string>) =>
     Layer.fresh
   )
 
-/** Says of every digest that its pull runs already, so that no pull is measured. */
-const layerPump = Layer.succeed(Pump.Pump, {
-  pull: () => Effect.succeed(Pump.PumpResult.AlreadyPulling({ startedAt: timestampFromMillis(0) }))
-})
+/** Claims every digest for a pull that never ends: deciding is measured, pulling is not. */
+const layerPump = Layer.effect(
+  Pump.Pump,
+  Effect.gen(function* () {
+    const inflight = yield* Inflight.Inflight
+    const failures = yield* NegativeCache.NegativeCache
+    const scope = yield* Effect.scope
+    const claim = ({ kind, ref }: Pump.PullRequest) =>
+      Effect.map(Scope.provide(inflight.start(ref.digest, kind, Option.none()), scope), ({ entry, owned }) =>
+        owned ? Pump.PumpResult.Started(entry) : Pump.PumpResult.AlreadyPulling(entry)
+      )
+    return {
+      pull: Effect.fnUntraced(function* (request) {
+        const failure = yield* failures.lookupRef(request.ref, request.kind)
+        if (Option.isSome(failure)) return Pump.PumpResult.RecentlyFailed(failure.value)
+        const running = yield* inflight.lookup(request.ref.digest)
+        return Option.isSome(running) ? Pump.PumpResult.AlreadyPulling(running.value) : yield* claim(request)
+      })
+    }
+  })
+)
 
 /** A coordination server with an empty store, over a transport. */
 export const layerServer = (view: SubscriptionRef.SubscriptionRef<MembersView>) =>
   CoordServer.layer.pipe(
     Layer.provide([
-      Inflight.layer,
       layerPump,
       Layer.succeed(Store.Store, { has: () => Effect.succeed(false) }),
       Members.layerRef(serverId, view)
     ]),
+    Layer.provide(Inflight.layer),
     Layer.provideMerge(NegativeCache.layer()),
     Layer.provide(Metrics.layer)
   )
