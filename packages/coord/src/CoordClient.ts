@@ -224,7 +224,7 @@ const matchOutcomes = (digests: ReadonlyArray<Digest>, results: ReadonlyArray<Pl
   }
   const outcomes = digests.map(
     (digest) =>
-      new PleasePullOutcome({ digest, verdict: verdicts.get(digest) ?? new Unspecified() }, { disableChecks: true })
+      new PleasePullOutcome({ digest, verdict: verdicts.get(digest) ?? new Unspecified() })
   )
   return { outcomes, foreign }
 }

@@ -195,11 +195,11 @@ const make: Effect.Effect<
       yield* metrics.pleasePullMalformedDigest
     }
     const results = yield* answers.pleasePull(
-      new PleasePullRequest({ registry, repository, kind, digests }),
+      new PleasePullRequest({ registry, repository, kind, digests }, { disableChecks: true }),
       (digest) =>
         Effect.map(
           answers.rank(digest, view),
-          (rank) => new PullReason({ rule: "please_pull", requester: peerId, rank })
+          (rank) => new PullReason({ rule: "please_pull", requester: peerId, rank }, { disableChecks: true })
         ),
       budget
     )
