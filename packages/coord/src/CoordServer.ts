@@ -33,7 +33,7 @@ import type { MembersView } from "./MembersView.ts"
 import { Metrics, type StreamErrorReason } from "./Metrics.ts"
 import * as MonotonicClock from "./MonotonicClock.ts"
 import type { NegativeCache } from "./NegativeCache.ts"
-import { PullReason, type Pump } from "./Pump.ts"
+import type { PullReason, Pump } from "./Pump.ts"
 import type { Store } from "./Store.ts"
 import { type DuplexStream, StreamTransport } from "./StreamTransport.ts"
 import * as Timers from "./Timers.ts"
@@ -199,7 +199,7 @@ const make: Effect.Effect<
       (digest) =>
         Effect.map(
           answers.rank(digest, view),
-          (rank) => new PullReason({ rule: "please_pull", requester: peerId, rank }, { disableChecks: true })
+          (rank) => ({ rule: "please_pull", requester: peerId, rank })
         ),
       budget
     )

@@ -23,12 +23,9 @@ import { Members } from "../Members.ts"
 import type { MembersView } from "../MembersView.ts"
 import { Metrics } from "../Metrics.ts"
 import { NegativeCache } from "../NegativeCache.ts"
-import { type PullReason, PullRequest, Pump, type PumpResult } from "../Pump.ts"
+import { type PullReason, Pump, type PumpResult } from "../Pump.ts"
 import { Store, StoreError } from "../Store.ts"
 import { makeThrottle } from "./throttle.ts"
-
-/** For what is made of parts that were checked. */
-const unchecked = { disableChecks: true }
 
 /** At most one warning about a failing store in this time. */
 const storeWarningInterval = Duration.seconds(30)
@@ -133,10 +130,9 @@ export const makeAnswers = Effect.gen(function* () {
       while: () => results.length < digests.length,
       body: () => {
         const digest = digests[results.length] as Digest
-        // The request's constructor has checked them, once instead of for each digest.
-        const ref = new OriginRef({ registry, repository, digest }, unchecked)
+        const ref = OriginRef.ofChecked(registry, repository, digest)
         return Effect.flatMap(reasonOf(digest), (reason) =>
-          pump.pull(new PullRequest({ ref, kind, reason }, unchecked))
+          pump.pull({ ref, kind, reason })
         )
       },
       step: (result: PumpResult) => void results.push(result)
