@@ -223,8 +223,7 @@ const matchOutcomes = (digests: ReadonlyArray<Digest>, results: ReadonlyArray<Pl
     else if (!verdicts.has(digest)) verdicts.set(digest, verdict)
   }
   const outcomes = digests.map(
-    (digest) =>
-      new PleasePullOutcome({ digest, verdict: verdicts.get(digest) ?? new Unspecified() })
+    (digest) => new PleasePullOutcome({ digest, verdict: verdicts.get(digest) ?? new Unspecified() })
   )
   return { outcomes, foreign }
 }

@@ -196,11 +196,7 @@ const make: Effect.Effect<
     }
     const results = yield* answers.pleasePull(
       new PleasePullRequest({ registry, repository, kind, digests }, { disableChecks: true }),
-      (digest) =>
-        Effect.map(
-          answers.rank(digest, view),
-          (rank) => ({ rule: "please_pull", requester: peerId, rank })
-        ),
+      (digest) => Effect.map(answers.rank(digest, view), (rank) => ({ rule: "please_pull", requester: peerId, rank })),
       budget
     )
     return { reply: { _tag: "PleasePullResponse" as const, results }, served: metrics.pleasePullServed }

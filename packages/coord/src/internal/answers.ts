@@ -131,9 +131,7 @@ export const makeAnswers = Effect.gen(function* () {
       body: () => {
         const digest = digests[results.length] as Digest
         const ref = OriginRef.ofChecked(registry, repository, digest)
-        return Effect.flatMap(reasonOf(digest), (reason) =>
-          pump.pull({ ref, kind, reason })
-        )
+        return Effect.flatMap(reasonOf(digest), (reason) => pump.pull({ ref, kind, reason }))
       },
       step: (result: PumpResult) => void results.push(result)
     }).pipe(
