@@ -1,14 +1,12 @@
 /**
  * The nodes of a benchmark: real ones, on the loopback interface.
  */
+import * as Coord from "@gantry/coord/Coord"
 import * as CoordClient from "@gantry/coord/CoordClient"
 import * as CoordConfig from "@gantry/coord/CoordConfig"
-import * as CoordServer from "@gantry/coord/CoordServer"
-import * as Inflight from "@gantry/coord/Inflight"
 import * as Members from "@gantry/coord/Members"
 import type { MembersView } from "@gantry/coord/MembersView"
 import * as Metrics from "@gantry/coord/Metrics"
-import * as NegativeCache from "@gantry/coord/NegativeCache"
 import * as PeerResolver from "@gantry/coord/PeerResolver"
 import * as Pump from "@gantry/coord/Pump"
 import * as Store from "@gantry/coord/Store"
@@ -19,8 +17,7 @@ import { nodeIdOf } from "@gantry/testkit/Fixtures"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 
 /** The server's name in every membership. */
@@ -36,39 +33,16 @@ const layerHost = (listen: ReadonlyArray<string>) =>
     Layer.fresh
   )
 
-/** Claims every digest for a pull that never ends: deciding is measured, pulling is not. */
-const layerPump = Layer.effect(
-  Pump.Pump,
-  Effect.gen(function* () {
-    const inflight = yield* Inflight.Inflight
-    const failures = yield* NegativeCache.NegativeCache
-    const scope = yield* Effect.scope
-    const claim = ({ kind, ref }: Pump.PullRequest) =>
-      Effect.map(Scope.provide(inflight.start(ref.digest, kind, Option.none()), scope), ({ entry, owned }) =>
-        owned ? Pump.PumpResult.Started(entry) : Pump.PumpResult.AlreadyPulling(entry)
-      )
-    return {
-      pull: Effect.fnUntraced(function* (request) {
-        const failure = yield* failures.lookupRef(request.ref, request.kind)
-        if (Option.isSome(failure)) return Pump.PumpResult.RecentlyFailed(failure.value)
-        const running = yield* inflight.lookup(request.ref.digest)
-        return Option.isSome(running) ? Pump.PumpResult.AlreadyPulling(running.value) : yield* claim(request)
-      })
-    }
-  })
-)
+/** The most digests that are ever asked for. */
+const claims = 4_096
 
-/** A coordination server with an empty store, over a transport. */
+/** A coordination server with an empty store, over a transport. Its pulls never end: deciding is measured, pulling is not. */
 export const layerServer = (view: SubscriptionRef.SubscriptionRef<MembersView>) =>
-  CoordServer.layer.pipe(
-    Layer.provide([
-      layerPump,
-      Layer.succeed(Store.Store, { has: () => Effect.succeed(false) }),
-      Members.layerRef(serverId, view)
-    ]),
-    Layer.provide(Inflight.layer),
-    Layer.provideMerge(NegativeCache.layer()),
-    Layer.provide(Metrics.layer)
+  Coord.layer({
+    pump: Pump.layerBackground({ fetch: () => Effect.never, maxConcurrentPulls: claims, stallTimeout: "1 hour" })
+  }).pipe(
+    Layer.provide([Layer.succeed(Store.Store, { has: () => Effect.succeed(false) }), Members.layerRef(serverId, view)]),
+    Layer.orDie
   )
 
 /** A server on a port of its own. */
