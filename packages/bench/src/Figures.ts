@@ -19,6 +19,8 @@ export interface Figures {
   readonly quotient: (name: string, of: string, by: string, bound: Bound) => void
   /** Holds the median of a value against a target. */
   readonly hold: (name: string, value: string, bound: Bound) => void
+  /** Holds a value against a target. */
+  readonly judge: (name: string, value: number, bound: Bound) => void
   readonly medians: () => ReadonlyArray<{ readonly name: string; readonly unit: string; readonly median: number }>
   readonly ratios: ReadonlyArray<Ratio>
 }
@@ -47,6 +49,7 @@ export const make = (): Figures => {
       const bys = valuesOf(by)
       judge(name, median(valuesOf(of).map((value, round) => value / (bys[round] ?? Number.NaN))), bound)
     },
+    judge,
     hold: (name, value, bound) => judge(name, median(valuesOf(value)), bound),
     medians: () => [...notes].map(([name, { unit, values }]) => ({ name, unit, median: median(values) })),
     ratios
@@ -55,7 +58,8 @@ export const make = (): Figures => {
 
 const digits = (value: number) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3))
 
-const table = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
+/** Rows whose columns stand below each other; the first one to the left, the others to the right. */
+export const table = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? []
   return rows
     .map((row) =>

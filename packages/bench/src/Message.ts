@@ -33,7 +33,7 @@ export const Event = Schema.Union([
   Schema.TaggedStruct("Report", {
     /** Processor time of the process, since it started. */
     cpuMillis: Schema.Finite,
-    /** The longest time in which no event was handled, since the last report. */
+    /** The longest time in which no event was handled, since the last report; 0 in the first. */
     stallMillis: Schema.Finite
   })
 ])

@@ -1,21 +1,19 @@
 /**
  * The nodes of a benchmark: real ones, on the loopback interface.
  */
+import * as Coord from "@gantry/coord/Coord"
 import * as CoordClient from "@gantry/coord/CoordClient"
 import * as CoordConfig from "@gantry/coord/CoordConfig"
-import * as CoordServer from "@gantry/coord/CoordServer"
-import * as Inflight from "@gantry/coord/Inflight"
 import * as Members from "@gantry/coord/Members"
 import type { MembersView } from "@gantry/coord/MembersView"
 import * as Metrics from "@gantry/coord/Metrics"
-import * as NegativeCache from "@gantry/coord/NegativeCache"
 import * as PeerResolver from "@gantry/coord/PeerResolver"
 import * as Pump from "@gantry/coord/Pump"
 import * as Store from "@gantry/coord/Store"
 import { StreamTransport } from "@gantry/coord/StreamTransport"
 import { Host, Identity, Libp2pTransport } from "@gantry/libp2p"
 import { libp2pOf } from "@gantry/libp2p/internal/libp2pOf"
-import { type NodeId, timestampFromMillis } from "@gantry/protocol"
+import type { NodeId } from "@gantry/protocol"
 import { nodeIdOf } from "@gantry/testkit/Fixtures"
 import type { Libp2p } from "@libp2p/interface"
 import * as Context from "effect/Context"
@@ -37,22 +35,16 @@ const layerHost = (listen: ReadonlyArray<string>) =>
     Layer.fresh
   )
 
-/** Says of every digest that its pull runs already, so that no pull is measured. */
-const layerPump = Layer.succeed(Pump.Pump, {
-  pull: () => Effect.succeed(Pump.PumpResult.AlreadyPulling({ startedAt: timestampFromMillis(0) }))
-})
+/** The most digests that are ever asked for. */
+const claims = 4_096
 
-/** A coordination server with an empty store, over a transport. */
+/** A coordination server with an empty store, over a transport. Its pulls never end: deciding is measured, pulling is not. */
 export const layerServer = (view: SubscriptionRef.SubscriptionRef<MembersView>) =>
-  CoordServer.layer.pipe(
-    Layer.provide([
-      Inflight.layer,
-      layerPump,
-      Layer.succeed(Store.Store, { has: () => Effect.succeed(false) }),
-      Members.layerRef(serverId, view)
-    ]),
-    Layer.provideMerge(NegativeCache.layer()),
-    Layer.provide(Metrics.layer)
+  Coord.layer({
+    pump: Pump.layerBackground({ fetch: () => Effect.never, maxConcurrentPulls: claims, stallTimeout: "1 hour" })
+  }).pipe(
+    Layer.provide([Layer.succeed(Store.Store, { has: () => Effect.succeed(false) }), Members.layerRef(serverId, view)]),
+    Layer.orDie
   )
 
 /** A server on a port of its own. */

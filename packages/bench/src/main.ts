@@ -10,10 +10,10 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { connect } from "./Connecting.ts"
 import * as Figures from "./Figures.ts"
-import { go } from "./Go.ts"
 import { local } from "./Local.ts"
 import { memory } from "./Memory.ts"
 import * as Requests from "./Requests.ts"
+import { rival } from "./Rival.ts"
 
 /** By name, in the order in which they run. */
 const cases = {
@@ -26,7 +26,7 @@ const cases = {
   connect,
   local,
   memory,
-  go
+  go: rival
 }
 const names = Object.keys(cases) as ReadonlyArray<keyof typeof cases>
 

@@ -14,6 +14,8 @@ import { digestOf, memberOf, nodeIdOf, registry, repository } from "@gantry/test
 import * as Effect from "effect/Effect"
 import * as Ndjson from "effect/encoding/Ndjson"
 import * as FiberHandle from "effect/FiberHandle"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -58,7 +60,6 @@ const program = counting(
       const failures = yield* NegativeCache
       const churning = yield* FiberHandle.make<void>()
       const delays = monitorEventLoopDelay({ resolution: 1 })
-      delays.enable()
       yield* Effect.promise(() => Echo.serve(node))
 
       const obey = Effect.fnUntraced(function* (command: Command): Effect.fn.Return<Event> {
@@ -89,6 +90,8 @@ const program = counting(
             globalThis.gc?.()
             const { system, user } = process.cpuUsage()
             yield* Effect.sleep("20 millis")
+            // It wakes the process every millisecond: not before somebody asks.
+            delays.enable()
             delays.reset()
             return { _tag: "Report", cpuMillis: (user + system) / 1e3, stallMillis }
           }
@@ -112,4 +115,7 @@ const program = counting(
   }, Effect.scoped)
 )
 
-NodeRuntime.runMain(Effect.provide(program, NodeServices.layer))
+/** Standard output belongs to the messages. */
+const logger = Layer.succeed(Logger.LogToStderr, true)
+
+NodeRuntime.runMain(Effect.provide(program, [NodeServices.layer, logger]))

@@ -232,8 +232,7 @@ const matchOutcomes = (digests: ReadonlyArray<Digest>, results: ReadonlyArray<Pl
     else if (!verdicts.has(digest)) verdicts.set(digest, verdict)
   }
   const outcomes = digests.map(
-    (digest) =>
-      new PleasePullOutcome({ digest, verdict: verdicts.get(digest) ?? new Unspecified() }, { disableChecks: true })
+    (digest) => new PleasePullOutcome({ digest, verdict: verdicts.get(digest) ?? new Unspecified() })
   )
   return { outcomes, foreign }
 }

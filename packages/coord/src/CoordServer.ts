@@ -33,7 +33,7 @@ import type { MembersView } from "./MembersView.ts"
 import { Metrics, type StreamErrorReason } from "./Metrics.ts"
 import * as MonotonicClock from "./MonotonicClock.ts"
 import type { NegativeCache } from "./NegativeCache.ts"
-import { PullReason, type Pump } from "./Pump.ts"
+import type { PullReason, Pump } from "./Pump.ts"
 import type { Store } from "./Store.ts"
 import { type DuplexStream, StreamTransport } from "./StreamTransport.ts"
 import * as Timers from "./Timers.ts"
@@ -195,12 +195,8 @@ const make: Effect.Effect<
       yield* metrics.pleasePullMalformedDigest
     }
     const results = yield* answers.pleasePull(
-      new PleasePullRequest({ registry, repository, kind, digests }),
-      (digest) =>
-        Effect.map(
-          answers.rank(digest, view),
-          (rank) => new PullReason({ rule: "please_pull", requester: peerId, rank })
-        ),
+      new PleasePullRequest({ registry, repository, kind, digests }, { disableChecks: true }),
+      (digest) => Effect.map(answers.rank(digest, view), (rank) => ({ rule: "please_pull", requester: peerId, rank })),
       budget
     )
     return { reply: { _tag: "PleasePullResponse" as const, results }, served: metrics.pleasePullServed }

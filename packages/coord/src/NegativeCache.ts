@@ -144,7 +144,11 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   })
   yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(sweepInterval)))
 
-  const lookup = Effect.fnUntraced(function* (digest: Digest) {
+  /** Hardly any digest has failed, and every query asks. */
+  const lookup = (digest: Digest) =>
+    Effect.suspend(() => (references.has(digest) ? longestOf(digest) : Effect.succeedNone))
+
+  const longestOf = Effect.fnUntraced(function* (digest: Digest) {
     const now = yield* MonotonicClock.millis
     let longest: Remembered | undefined
     for (const key of referencesOf(digest)) {

@@ -1,8 +1,7 @@
 /**
  * What a pump is asked for.
  */
-import { ContentKind, OriginRef } from "@gantry/protocol"
-import * as Schema from "effect/Schema"
+import type { ContentKind, OriginRef } from "@gantry/protocol"
 
 /**
  * Why a pull from the origin is asked for, for the record (parts, asking for a
@@ -11,17 +10,17 @@ import * as Schema from "effect/Schema"
  * ranks are exhausted. `hedge`: a better rank takes long over a small blob, and
  * is not given up.
  */
-export class PullReason extends Schema.Class<PullReason>("@gantry/coord/PullReason")({
-  rule: Schema.Literals(["please_pull", "designated", "takeover", "hedge", "fallback"]),
+export interface PullReason {
+  readonly rule: "please_pull" | "designated" | "takeover" | "hedge" | "fallback"
   /** Peer id of the asking peer, or our own node id. */
-  requester: Schema.String,
+  readonly requester: string
   /** Our own rank for the digest among all members; -1 if we are not one. */
-  rank: Schema.Int
-}) {}
+  readonly rank: number
+}
 
 /** One digest to pull. */
-export class PullRequest extends Schema.Class<PullRequest>("@gantry/coord/PullRequest")({
-  ref: OriginRef,
-  kind: ContentKind,
-  reason: PullReason
-}) {}
+export interface PullRequest {
+  readonly ref: OriginRef
+  readonly kind: ContentKind
+  readonly reason: PullReason
+}

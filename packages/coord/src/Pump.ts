@@ -16,7 +16,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { FetchError, OriginFailure } from "./FetchError.ts"
-import { type Claim, Inflight } from "./Inflight.ts"
+import { type Claim, Inflight, type InflightEntry } from "./Inflight.ts"
 import * as NodeFaults from "./internal/nodeFaults.ts"
 import * as RunningPulls from "./internal/runningPull.ts"
 import { Metrics } from "./Metrics.ts"
@@ -28,7 +28,7 @@ import * as Settings from "./Settings.ts"
 import { Store } from "./Store.ts"
 
 export type { RunningPull } from "./internal/runningPull.ts"
-export { PullReason, PullRequest } from "./PullRequest.ts"
+export type { PullReason, PullRequest } from "./PullRequest.ts"
 
 /** What a pump did about one digest (protocol, section 4). */
 export type PumpResult = Data.TaggedEnum<{
@@ -86,6 +86,11 @@ export interface Options<R> {
   readonly shutdownGrace?: Duration.Input | undefined
 }
 
+const alreadyPulling = ({ startedAt }: Pick<InflightEntry, "startedAt">): PumpResult => ({
+  _tag: "AlreadyPulling",
+  startedAt
+})
+
 const make = Effect.fnUntraced(function* <R>(options: Options<R>) {
   const store = yield* Store
   const inflight = yield* Inflight
@@ -116,9 +121,22 @@ const make = Effect.fnUntraced(function* <R>(options: Options<R>) {
 
   // The decision
 
-  const pull = Effect.fn("Pump.pull")(function* (request: PullRequest) {
+  /**
+   * What is in flight is not stored yet, and unless it has failed as well there
+   * is nothing more to ask. So nearly all of a batch is decided that many ask for.
+   */
+  const pull = (request: PullRequest): Effect.Effect<PumpResult> =>
+    Effect.flatMap(inflight.lookup(request.ref.digest), (running) =>
+      Option.isNone(running)
+        ? decide(request)
+        : Effect.flatMap(negative.lookup(request.ref.digest), (failed) =>
+            Option.isNone(failed) ? Effect.succeed(alreadyPulling(running.value)) : decide(request)
+          )
+    )
+
+  const decide = Effect.fn("Pump.pull")(function* (request: PullRequest) {
     if (yield* isStored(request.ref)) {
-      return PumpResult.AlreadyPulling({ startedAt: Timestamp.make(yield* Clock.currentTimeNanos) })
+      return alreadyPulling({ startedAt: Timestamp.make(yield* Clock.currentTimeNanos) })
     }
     const failed = yield* negative.lookupRef(request.ref, request.kind)
     if (Option.isSome(failed)) return PumpResult.RecentlyFailed(failed.value)
@@ -141,7 +159,7 @@ const make = Effect.fnUntraced(function* <R>(options: Options<R>) {
   const start = Effect.fnUntraced(function* (request: PullRequest) {
     const { digest, registry } = request.ref
     const now = yield* inflight.lookup(digest)
-    if (Option.isSome(now)) return PumpResult.AlreadyPulling({ startedAt: now.value.startedAt })
+    if (Option.isSome(now)) return alreadyPulling(now.value)
     // What this node may not pull, or cannot, another one may: declining sends the requester to the next rank.
     const isRefused = registries !== undefined && !registries.has(registry.toLowerCase())
     if (!isOpen || isRefused || (yield* faults.prevents(registry))) return PumpResult.Declined()
@@ -155,7 +173,7 @@ const make = Effect.fnUntraced(function* <R>(options: Options<R>) {
       Effect.onError(() => free)
     )
     const { startedAt } = claim.entry
-    if (!claim.owned) return yield* Effect.as(free, PumpResult.AlreadyPulling({ startedAt }))
+    if (!claim.owned) return yield* Effect.as(free, alreadyPulling(claim.entry))
     runInBackground(
       pullFromOrigin(request, claim).pipe(Effect.ignore, Effect.tapDefect(Effect.logError), Effect.ensuring(free))
     )

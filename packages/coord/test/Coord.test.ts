@@ -46,7 +46,7 @@ const pump = Pump.layerBackground({
 
 /** Has a node pull the digest. */
 const pull = Effect.fnUntraced(function* (node: Context.Context<CoordServer.CoordServer>) {
-  const reason = new Pump.PullReason({ rule: "designated", requester: "node-1", rank: 0 })
+  const reason: Pump.PullReason = { rule: "designated", requester: "node-1", rank: 0 }
   const server = Context.get(node, CoordServer.CoordServer)
   const [outcome] = yield* server.startLocalPull(Fixtures.pleasePull([digest]), reason)
   return outcome?.verdict._tag

@@ -35,8 +35,11 @@ const repository = Repository.make("library/nginx")
 const refOf = (index: number, at: Registry = registry) =>
   new OriginRef({ registry: at, repository, digest: Fixtures.digestOf(`layer ${index}`) })
 const ref = refOf(0)
-const requestOf = (ref: OriginRef, kind: ContentKind = "layer") =>
-  new Pump.PullRequest({ ref, kind, reason: new Pump.PullReason({ rule: "please_pull", requester: "peer", rank: 1 }) })
+const requestOf = (ref: OriginRef, kind: ContentKind = "layer"): Pump.PullRequest => ({
+  ref,
+  kind,
+  reason: { rule: "please_pull", requester: "peer", rank: 1 }
+})
 
 /** A fetch that a test scripts, and the digests of the store that it brings them to. */
 type Fetch = (

@@ -69,14 +69,13 @@ type node struct {
 func main() {
 	log.SetFlags(0)
 	spoken := flag.String("protocol", "/gantry/coord/1.0.0", "the protocol to take streams of")
-	answers := flag.Bool("answer", false, "answer every stream with an empty PullIntentResponse, and say nothing of it")
 	flag.Parse()
-	if err := run(protocol.ID(*spoken), *answers); err != nil {
+	if err := run(protocol.ID(*spoken)); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(spoken protocol.ID, answers bool) error {
+func run(spoken protocol.ID) error {
 	h, err := libp2p.New(
 		libp2p.NoTransports,
 		libp2p.Transport(tcp.NewTCPTransport),
@@ -89,11 +88,7 @@ func run(spoken protocol.ID, answers bool) error {
 	defer h.Close()
 
 	n := &node{host: h, out: json.NewEncoder(os.Stdout), streams: make(map[string]*stream)}
-	if answers {
-		h.SetStreamHandler(spoken, answer)
-	} else {
-		h.SetStreamHandler(spoken, func(s network.Stream) { n.emit(n.describe("stream", n.add(s))) })
-	}
+	h.SetStreamHandler(spoken, func(s network.Stream) { n.emit(n.describe("stream", n.add(s))) })
 
 	addrs, err := peer.AddrInfoToP2pAddrs(host.InfoFromHost(h))
 	if err != nil {

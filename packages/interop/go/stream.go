@@ -152,21 +152,3 @@ func reasonOf(err error) string {
 		return err.Error()
 	}
 }
-
-// answer takes one frame and sends a response that knows nothing.
-func answer(s network.Stream) {
-	framed := newStream("", s)
-	body, err := framed.reader.ReadMsg()
-	if err == nil {
-		framed.reader.ReleaseMsg(body)
-		err = framed.writer.WriteMsg(nothingKnown)
-	}
-	if err != nil {
-		_ = s.Reset()
-		return
-	}
-	_ = s.Close()
-}
-
-// nothingKnown is an envelope with a PullIntentResponse of which nothing is set.
-var nothingKnown = []byte{0x12, 0}

@@ -13,8 +13,11 @@ const repository = Repository.make("library/nginx")
 const blobOf = (index: number) => new TextEncoder().encode(`the bytes of layer ${index}`)
 const blob = blobOf(0)
 const ref = new OriginRef({ registry, repository, digest: BlobStore.digestOf(blob) })
-const requestOf = (ref: OriginRef, kind: ContentKind = "layer") =>
-  new Pump.PullRequest({ ref, kind, reason: new Pump.PullReason({ rule: "please_pull", requester: "peer", rank: 1 }) })
+const requestOf = (ref: OriginRef, kind: ContentKind = "layer"): Pump.PullRequest => ({
+  ref,
+  kind,
+  reason: { rule: "please_pull", requester: "peer", rank: 1 }
+})
 
 type Fetch = RegistryClient.RegistryClient["Service"]["fetch"]
 

@@ -55,11 +55,11 @@ const bench = Effect.fnUntraced(function* (
     Stream.runForEach(pulls, (record) => Queue.offer(records, record)),
     { startImmediately: true }
   )
-  const request = new Pump.PullRequest({
+  const request: Pump.PullRequest = {
     ref: refAt(origin, digest),
     kind: "layer",
-    reason: new Pump.PullReason({ rule: "designated", requester: "node-1", rank: 0 })
-  })
+    reason: { rule: "designated", requester: "node-1", rank: 0 }
+  }
   return {
     pull: Effect.provide(
       Pump.Pump.use((pump) => pump.pull(request)),

@@ -10,6 +10,7 @@ import type { ContentKind } from "./ContentKind.ts"
 import { describeCause } from "./describeCause.ts"
 import type { FailureClass } from "./FailureClass.ts"
 import * as Wire from "./internal/gen/gantry/coord/v1/coord_pb.ts"
+import { encodeResults, type WireResult } from "./internal/resultsEncoding.ts"
 import { AlreadyPulling, RecentlyFailed, Started, Unspecified, type Verdict } from "./PleasePull.ts"
 import { PullIntent, type PullProgress } from "./PullIntent.ts"
 import { Timestamp } from "./Timestamp.ts"
@@ -80,6 +81,9 @@ const timestampToWire = (timestamp: Timestamp) => {
   return { seconds: (timestamp - nanos) / nanosPerSecond, nanos: Number(nanos) }
 }
 
+const timeToWire = (timestamp: Option.Option<Timestamp>) =>
+  Option.isNone(timestamp) ? undefined : timestampToWire(timestamp.value)
+
 const optionalTimestamp = <Field extends string>(field: Field, timestamp: Option.Option<Timestamp>) =>
   Option.isNone(timestamp) ? {} : { [field]: timestampToWire(timestamp.value) }
 
@@ -118,33 +122,33 @@ const verdictFromWire = (result: Wire.PleasePullResponse_Result): Verdict => {
   }
 }
 
-const resultToWire = ({ digest, verdict }: PleasePullResult) => {
+const resultToWire = ({ digest, verdict }: PleasePullResult): WireResult => {
   switch (verdict._tag) {
     case "Started":
       return {
         digest,
         outcome: Wire.PleasePullResponse_Result_Outcome.STARTED,
-        ...optionalTimestamp("startedAt", verdict.startedAt)
+        startedAt: timeToWire(verdict.startedAt)
       }
     case "AlreadyPulling":
       return {
         digest,
         outcome: Wire.PleasePullResponse_Result_Outcome.ALREADY_PULLING,
-        ...optionalTimestamp("startedAt", verdict.startedAt)
+        startedAt: timeToWire(verdict.startedAt)
       }
     case "RecentlyFailed":
       return {
         digest,
         outcome: Wire.PleasePullResponse_Result_Outcome.RECENTLY_FAILED,
         failureClass: failureClassToWire[verdict.failureClass],
-        ...optionalTimestamp("cooldownUntil", verdict.cooldownUntil)
+        cooldownUntil: timeToWire(verdict.cooldownUntil)
       }
     case "Unspecified":
       return { digest, outcome: Wire.PleasePullResponse_Result_Outcome.UNSPECIFIED }
   }
 }
 
-const envelopeOf = (message: Message): Wire.Envelope => {
+const envelopeOf = (message: Exclude<Message, { readonly _tag: "PleasePullResponse" }>): Wire.Envelope => {
   switch (message._tag) {
     case "Empty":
       return create(Wire.EnvelopeSchema)
@@ -182,15 +186,14 @@ const envelopeOf = (message: Message): Wire.Envelope => {
           }
         }
       })
-    case "PleasePullResponse":
-      return create(Wire.EnvelopeSchema, {
-        msg: { case: "pleasePullResponse", value: { results: message.results.map(resultToWire) } }
-      })
   }
 }
 
 /** The bytes of an envelope, without a frame around them. */
-export const encodeMessage = (message: Message): Uint8Array => toBinary(Wire.EnvelopeSchema, envelopeOf(message))
+export const encodeMessage = (message: Message): Uint8Array =>
+  message._tag === "PleasePullResponse"
+    ? encodeResults(message.results.map(resultToWire))
+    : toBinary(Wire.EnvelopeSchema, envelopeOf(message))
 
 const messageOf = ({ msg }: Wire.Envelope): Message => {
   switch (msg.case) {

@@ -56,6 +56,20 @@ export class OriginRef extends Schema.Class<OriginRef>("@gantry/protocol/OriginR
   repository: Repository,
   digest: Digest
 }) {
+  /**
+   * The same without the constructor, which takes its parts for unknown: a batch
+   * makes hundreds of references of parts that were checked when it arrived.
+   */
+  static readonly ofChecked = (registry: Registry, repository: Repository, digest: Digest): OriginRef => {
+    const ref: { -readonly [Field in "registry" | "repository" | "digest"]: OriginRef[Field] } = Object.create(
+      OriginRef.prototype
+    )
+    ref.registry = registry
+    ref.repository = repository
+    ref.digest = digest
+    return ref as OriginRef
+  }
+
   override toString(): string {
     return `${this.registry}/${this.repository}@${this.digest}`
   }

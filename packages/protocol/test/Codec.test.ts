@@ -1,3 +1,4 @@
+import { fromBinary, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import {
   AlreadyPulling,
@@ -14,6 +15,7 @@ import {
   Unspecified
 } from "@gantry/protocol"
 import { Option, Result, Schema } from "effect"
+import { EnvelopeSchema } from "../src/internal/gen/gantry/coord/v1/coord_pb.ts"
 import vectors from "./vectors/wire.json" with { type: "json" }
 
 const A = `sha256:${"a".repeat(64)}`
@@ -375,7 +377,15 @@ describe("Codec", () => {
     assert.deepStrictEqual(decode(encodeMessage(message)), message)
   })
 
-  const anyText = Schema.Literals(["", "sha256:é", "a\u0000b", "registry.example.com:5000", `sha256:${"a".repeat(64)}`])
+  const anyText = Schema.Literals([
+    "",
+    "sha256:é",
+    "a\u0000b",
+    "registry.example.com:5000",
+    A,
+    "a".repeat(127),
+    "é".repeat(9_000)
+  ])
   const anyFailureClass = PullIntent.fields.failureClass
   const anyVerdict = Schema.Union([
     Schema.TaggedStruct("Started", { startedAt: anyTimestamp }),
@@ -418,7 +428,11 @@ describe("Codec", () => {
     ([listed]) => {
       const results = listed.map(({ digest, verdict }) => ({ digest, verdict: verdictOf(verdict) }))
       const message: Message = { _tag: "PleasePullResponse", results }
-      assert.deepStrictEqual(decode(encodeMessage(message)), message)
+      const bytes = encodeMessage(message)
+      assert.deepStrictEqual(decode(bytes), message)
+      // As the generated code writes it: no byte more, and in that order.
+      const canonical = toBinary(EnvelopeSchema, fromBinary(EnvelopeSchema, bytes))
+      assert.strictEqual(Buffer.compare(canonical, bytes), 0)
     }
   )
 })

@@ -3,7 +3,7 @@ import { Members } from "@gantry/coord/Members"
 import { Metrics } from "@gantry/coord/Metrics"
 import { NegativeCache } from "@gantry/coord/NegativeCache"
 import { PeerResolver } from "@gantry/coord/PeerResolver"
-import { PullReason, PullRequest, Pump, PumpResult } from "@gantry/coord/Pump"
+import { type PullRequest, Pump, PumpResult } from "@gantry/coord/Pump"
 import { Store } from "@gantry/coord/Store"
 import { Transfer } from "@gantry/coord/Transfer"
 import { Digest, OriginRef, parsePeerId, timestampFromMillis } from "@gantry/protocol"
@@ -22,12 +22,11 @@ import { TestClock } from "effect/testing"
 
 const { A, ONE, TWO, nodeIdOf, peerIdOf, registry, repository } = Fixtures
 const refOf = (digest: Digest) => new OriginRef({ registry, repository, digest })
-const requestFor = (digest: Digest) =>
-  new PullRequest({
-    ref: refOf(digest),
-    kind: "layer",
-    reason: new PullReason({ rule: "designated", requester: nodeIdOf(0), rank: 0 })
-  })
+const requestFor = (digest: Digest): PullRequest => ({
+  ref: refOf(digest),
+  kind: "layer",
+  reason: { rule: "designated", requester: nodeIdOf(0), rank: 0 }
+})
 
 describe("Fixtures", () => {
   it("hash texts as blobs are hashed", () => {

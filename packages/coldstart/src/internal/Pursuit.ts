@@ -6,7 +6,7 @@ import { Members } from "@gantry/coord/Members"
 import type { MembersView } from "@gantry/coord/MembersView"
 import { Metrics } from "@gantry/coord/Metrics"
 import * as MonotonicClock from "@gantry/coord/MonotonicClock"
-import { PullReason } from "@gantry/coord/Pump"
+import type { PullReason } from "@gantry/coord/Pump"
 import { Transfer, type TransferError } from "@gantry/coord/Transfer"
 import type { NodeId } from "@gantry/protocol"
 import * as Clock from "effect/Clock"
@@ -194,7 +194,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
     })
 
     const callPleasePull = (view: MembersView, puller: NodeId, rule: PullReason["rule"]) =>
-      pleasePull(puller, request, new PullReason({ rule, requester: self, rank: view.rankOf(self, digest) }))
+      pleasePull(puller, request, { rule, requester: self, rank: view.rankOf(self, digest) })
 
     const heed = Effect.fnUntraced(function* (puller: NodeId, reply: PleasePull.Reply) {
       state = PursuitState.applyReply(state, puller, reply, yield* now)

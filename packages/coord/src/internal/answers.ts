@@ -23,7 +23,7 @@ import { Members } from "../Members.ts"
 import type { MembersView } from "../MembersView.ts"
 import { Metrics } from "../Metrics.ts"
 import { NegativeCache } from "../NegativeCache.ts"
-import { type PullReason, PullRequest, Pump, type PumpResult } from "../Pump.ts"
+import { type PullReason, Pump, type PumpResult } from "../Pump.ts"
 import { Store, StoreError } from "../Store.ts"
 import { makeThrottle } from "./throttle.ts"
 
@@ -97,17 +97,6 @@ export const makeAnswers = Effect.gen(function* () {
     })
   })
 
-  /** One digest's verdict, with the metric that belongs to it. */
-  const decide = Effect.fnUntraced(function* (request: PleasePullRequest, digest: Digest, reason: PullReason) {
-    const { registry, repository } = request
-    // The request's constructor has checked them, once instead of for each digest.
-    const ref = new OriginRef({ registry, repository, digest }, { disableChecks: true })
-    const result = yield* pump.pull(new PullRequest({ ref, kind: request.kind, reason }))
-    if (result._tag === "Started") yield* metrics.pleasePullStarted
-    if (result._tag === "Declined") yield* metrics.pleasePullDeclined
-    return verdictOf(result)
-  })
-
   /** The verdict on a digest that the pump did not get to, or did not tell about before the time was up. */
   const undecided = (digest: Digest) =>
     Effect.map(
@@ -118,30 +107,45 @@ export const makeAnswers = Effect.gen(function* () {
       })
     )
 
+  const count = Effect.fnUntraced(function* (results: ReadonlyArray<PumpResult>) {
+    for (const { _tag } of results) {
+      if (_tag === "Started") yield* metrics.pleasePullStarted
+      if (_tag === "Declined") yield* metrics.pleasePullDeclined
+    }
+  })
+
   /**
    * One outcome per digest, in order. Whatever goes wrong on the way, the digests
    * that were decided keep their outcome: their pulls have begun, and a reply
    * that is lost recruits another puller (protocol, section 9).
    */
   const pleasePull = Effect.fnUntraced(function* (
-    request: PleasePullRequest,
+    { digests, kind, registry, repository }: PleasePullRequest,
     reasonOf: (digest: Digest) => Effect.Effect<PullReason>,
     budget: Duration.Duration
   ) {
-    const decided: Array<Verdict> = []
-    yield* Effect.gen(function* () {
-      for (const digest of request.digests) decided.push(yield* decide(request, digest, yield* reasonOf(digest)))
+    const results: Array<PumpResult> = []
+    // One loop instead of a generator for each digest: hundreds of them wait for one reply.
+    yield* Effect.whileLoop({
+      while: () => results.length < digests.length,
+      body: () => {
+        const digest = digests[results.length] as Digest
+        const ref = OriginRef.ofChecked(registry, repository, digest)
+        return Effect.flatMap(reasonOf(digest), (reason) => pump.pull({ ref, kind, reason }))
+      },
+      step: (result: PumpResult) => void results.push(result)
     }).pipe(
       Effect.timeoutOption(budget),
-      Effect.catchDefect((defect) => Effect.logError("the pump failed in the middle of a batch", defect))
+      Effect.catchDefect((defect) => Effect.logError("the pump failed in the middle of a batch", defect)),
+      Effect.ensuring(Effect.suspend(() => count(results)))
     )
-    return yield* Effect.forEach(request.digests, (digest, index) => {
-      const verdict = decided[index]
-      return Effect.map(
-        verdict === undefined ? undecided(digest) : Effect.succeed(verdict),
-        (verdict) => new PleasePullOutcome({ digest, verdict }, { disableChecks: true })
-      )
-    })
+    const outcomes = results.map(
+      (result, index) => new PleasePullOutcome({ digest: digests[index] as Digest, verdict: verdictOf(result) })
+    )
+    for (const digest of digests.slice(results.length)) {
+      outcomes.push(new PleasePullOutcome({ digest, verdict: yield* undecided(digest) }))
+    }
+    return outcomes
   })
 
   return { pullIntent, pleasePull, rank }

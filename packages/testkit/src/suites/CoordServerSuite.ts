@@ -5,7 +5,7 @@
 
 import { assert, describe, it } from "@effect/vitest"
 import * as MembersView from "@gantry/coord/MembersView"
-import { PullReason, PumpResult } from "@gantry/coord/Pump"
+import { type PullReason, PumpResult } from "@gantry/coord/Pump"
 import { StoreError } from "@gantry/coord/Store"
 import {
   AlreadyPulling,
@@ -83,7 +83,7 @@ const localBatch = (digests: ReadonlyArray<Digest>) =>
     kind: "layer",
     digests
   })
-const reason = new PullReason({ rule: "designated", requester: "server", rank: 0 })
+const reason: PullReason = { rule: "designated", requester: "server", rank: 0 }
 const manyDigests = (count: number) => Array.from({ length: count }, (_, index) => digestOf(`digest ${index}`))
 
 /** A server and one peer that asks it. */
