@@ -15,6 +15,7 @@ import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import packageJson from "../package.json" with { type: "json" }
 import { config } from "./config/ConfigCommand.ts"
+import { containerd } from "./containerd/ContainerdCommand.ts"
 import * as Demo from "./demo/Demo.ts"
 import * as DemoImage from "./demo/DemoImage.ts"
 import * as ImagePacker from "./demo/ImagePacker.ts"
@@ -186,7 +187,7 @@ const pack = Command.make(
 
 const gantry = Command.make("gantry").pipe(
   Command.withDescription("One machine pulls each layer of an image; all others have it from there"),
-  Command.withSubcommands([config, demo, pack])
+  Command.withSubcommands([config, containerd, demo, pack])
 )
 
 const runCommand = Command.runWith(gantry, { version: packageJson.version })
