@@ -50,4 +50,7 @@ export const wait = (
   settings: Settings,
   atMost: Duration.Duration
 ): Effect.Effect<void, NotReady, HttpClient.HttpClient> =>
-  Effect.retry(check(settings), Schedule.max([Schedule.spaced("500 millis"), Schedule.during(atMost)]))
+  Effect.retry(check(settings), {
+    schedule: Schedule.max([Schedule.spaced("500 millis"), Schedule.during(atMost)]),
+    while: () => Duration.isPositive(atMost)
+  })

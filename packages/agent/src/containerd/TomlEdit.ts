@@ -60,5 +60,4 @@ export const apply = (
 }
 
 /** Whether two documents mean the same. The parser's tables have no prototype, and clones have one. */
-export const isSame = (a: TomlTable, b: TomlTable): boolean =>
-  isDeepStrictEqual(structuredClone(a), structuredClone(b))
+export const isSame = (a: TomlTable, b: TomlTable): boolean => isDeepStrictEqual(structuredClone(a), structuredClone(b))
