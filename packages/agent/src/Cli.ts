@@ -5,7 +5,7 @@
 import { architecture } from "@gantry/node/ImagePull"
 import { RegistryClient } from "@gantry/oci"
 import { isRegistry, isRepository, type Registry } from "@gantry/protocol"
-import { Argument, CliError, Command, Flag } from "effect/cli"
+import { Argument, CliConfig, CliError, Command, Flag, GlobalFlag } from "effect/cli"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
@@ -14,6 +14,8 @@ import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import packageJson from "../package.json" with { type: "json" }
+import { config } from "./config/ConfigCommand.ts"
+import { containerd } from "./containerd/ContainerdCommand.ts"
 import * as Demo from "./demo/Demo.ts"
 import * as DemoImage from "./demo/DemoImage.ts"
 import * as ImagePacker from "./demo/ImagePacker.ts"
@@ -187,8 +189,14 @@ const pack = Command.make(
 
 const gantry = Command.make("gantry").pipe(
   Command.withDescription("One machine pulls each layer of an image; all others have it from there"),
-  Command.withSubcommands([demo, pack])
+  Command.withSubcommands([config, containerd, demo, pack])
 )
 
+const runCommand = Command.runWith(gantry, { version: packageJson.version })
+
+/** `--log-level` is a setting of the agent here, and no flag of every command. */
+const builtIns = GlobalFlag.BuiltIns.filter((flag) => flag !== GlobalFlag.LogLevel)
+
 /** Runs a command line: everything after the name of the program. */
-export const run = Command.runWith(gantry, { version: packageJson.version })
+export const run = (args: ReadonlyArray<string>) =>
+  Effect.provideService(runCommand(args), CliConfig.CliConfig, CliConfig.make({ builtIns }))
