@@ -5,7 +5,8 @@
 
 import { networkInterfaces } from "node:os"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
-import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
+import type { SettingError } from "@gantry/coord/SettingError"
+import * as Settings from "@gantry/coord/Settings"
 import type { StoreError } from "@gantry/coord/Store"
 import { type Digest, describeCause, isDigest } from "@gantry/protocol"
 import * as Context from "effect/Context"
@@ -158,11 +159,14 @@ const parse = (
 type Source = Pick<BlobStore["Service"], "open" | "size">
 
 const makeHandler = Effect.fnUntraced(function* (source: Source, options: Options) {
-  const stallTimeout = positiveDuration(options.stallTimeout, "30 seconds")
-  const maxConcurrent = positiveInteger(options.maxConcurrent, 10)
-  const maxConcurrentLarge = positiveInteger(options.maxConcurrentLarge, 2)
-  const largeThreshold = positiveInteger(options.largeThreshold, 32 * 1024 ** 2)
-  const maxConcurrentPerPeer = positiveInteger(options.maxConcurrentPerPeer, maxConcurrent)
+  const { largeThreshold, maxConcurrent, maxConcurrentLarge, maxConcurrentPerPeer, stallTimeout } =
+    yield* Settings.read(options, (settings) => ({
+      stallTimeout: settings.duration("stallTimeout", "30 seconds"),
+      maxConcurrent: settings.integer("maxConcurrent", 10),
+      maxConcurrentLarge: settings.integer("maxConcurrentLarge", 2),
+      largeThreshold: settings.integer("largeThreshold", 32 * 1024 ** 2),
+      maxConcurrentPerPeer: settings.integer("maxConcurrentPerPeer", settings.integer("maxConcurrent", 10))
+    }))
   const admit = Admission.make()
   const reading = yield* Semaphore.make(maxConcurrentReads)
 
@@ -288,7 +292,7 @@ const publish = ({ announce }: Options, bound: NetAddress.InetAddress) =>
 
 const listen = Effect.fnUntraced(function* (options: Options = {}) {
   const { host = "127.0.0.1", port = 0 } = options
-  const grace = positiveDuration(options.shutdownGrace, "5 seconds")
+  const grace = yield* Settings.read(options, (settings) => settings.duration("shutdownGrace", "5 seconds"))
   const { address: bound, serve } = yield* Effect.mapError(
     PlaintextServer.listen({ host, port, grace }),
     ({ cause }) => new BlobEndpointError({ reason: new CannotListen({ address: `${host}:${port}`, cause }) })
@@ -300,5 +304,5 @@ const listen = Effect.fnUntraced(function* (options: Options = {}) {
 })
 
 /** Hands out the blobs of the store, from when the layer is built until its scope closes. */
-export const layer = (options?: Options): Layer.Layer<BlobEndpoint, BlobEndpointError, BlobStore> =>
+export const layer = (options?: Options): Layer.Layer<BlobEndpoint, BlobEndpointError | SettingError, BlobStore> =>
   Layer.effect(BlobEndpoint, listen(options))

@@ -4,7 +4,8 @@
  */
 import { Members } from "@gantry/coord/Members"
 import * as MonotonicClock from "@gantry/coord/MonotonicClock"
-import { positiveDuration, positiveInteger } from "@gantry/coord/Settings"
+import type { SettingError } from "@gantry/coord/SettingError"
+import * as Settings from "@gantry/coord/Settings"
 import {
   NoHolder,
   StoreFailed,
@@ -110,11 +111,13 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
   const store = yield* BlobStore
   const members = yield* Members
   const client = HttpClient.withScope(yield* HttpClient.HttpClient)
-  const connectTimeout = positiveDuration(options.connectTimeout, "2 seconds")
-  const stallTimeout = positiveDuration(options.stallTimeout, "30 seconds")
-  const maxSize = positiveInteger(options.maxSize, maxBlobBytes)
-  const patience = positiveDuration(options.patience, "30 seconds")
-  const pause = positiveDuration(options.pause, "1 second")
+  const { connectTimeout, maxSize, patience, pause, stallTimeout } = yield* Settings.read(options, (settings) => ({
+    connectTimeout: settings.duration("connectTimeout", "2 seconds"),
+    stallTimeout: settings.duration("stallTimeout", "30 seconds"),
+    maxSize: settings.integer("maxSize", maxBlobBytes),
+    patience: settings.duration("patience", "30 seconds"),
+    pause: settings.duration("pause", "1 second")
+  }))
 
   /** Who sent wrong bytes, by digest and node. */
   const suspects = Bars.make(suspicion, suspicion)
@@ -355,11 +358,12 @@ const make = Effect.fnUntraced(function* (options: Options = {}) {
 /** Transfers over a given HTTP client into the store. */
 export const layerNoHttpClient = (
   options?: Options
-): Layer.Layer<Transfer, never, BlobStore | HttpClient.HttpClient | Members> => Layer.effect(Transfer, make(options))
+): Layer.Layer<Transfer, SettingError, BlobStore | HttpClient.HttpClient | Members> =>
+  Layer.effect(Transfer, make(options))
 
 /**
  * Transfers into the store, over a client of their own: it never uses a proxy,
  * and speaks HTTP/1.1, or h2c to peers that speak nothing else.
  */
-export const layer = (options?: Options): Layer.Layer<Transfer, never, BlobStore | Members> =>
+export const layer = (options?: Options): Layer.Layer<Transfer, SettingError, BlobStore | Members> =>
   Layer.provide(layerNoHttpClient(options), PeerClient.layer)

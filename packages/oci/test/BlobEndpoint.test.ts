@@ -470,6 +470,7 @@ describe("BlobEndpoint", () => {
           ""
         ]) {
           const error = yield* Effect.flip(published({ announce }))
+          assert(error._tag === "BlobEndpointError")
           assert.strictEqual(error.reason._tag, "NothingToPublish", announce)
           assert.include(error.message, "announce")
         }
@@ -481,11 +482,28 @@ describe("BlobEndpoint", () => {
     )
   })
 
+  it.effect.each([
+    "stallTimeout",
+    "maxConcurrent",
+    "maxConcurrentLarge",
+    "largeThreshold",
+    "maxConcurrentPerPeer",
+    "shutdownGrace"
+  ])("is not served where %s cannot be read", (setting) =>
+    Effect.gen(function* () {
+      const layer = BlobEndpoint.layer({ [setting]: "banana" })
+      const error = yield* Effect.flip(Layer.build(Layer.provide(layer, BlobStore.layerMemory())))
+      assert(error._tag === "SettingError")
+      assert.strictEqual(error.setting, setting)
+    })
+  )
+
   it.effect("says where it cannot listen", () =>
     Effect.gen(function* () {
       const { address } = yield* BlobEndpoint.BlobEndpoint
       const taken = BlobEndpoint.layer({ port: Number(address.split(":")[1]) })
       const error = yield* Effect.flip(Layer.build(Layer.fresh(taken).pipe(Layer.provide(BlobStore.layerMemory()))))
+      assert(error._tag === "BlobEndpointError")
       assert.strictEqual(error.reason._tag, "CannotListen")
       assert.include(error.message, address)
       assert.include(error.message, "EADDRINUSE")

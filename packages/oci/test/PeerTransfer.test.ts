@@ -5,7 +5,7 @@ import * as Undici from "@effect/platform-node/Undici"
 import { assert, describe, it } from "@effect/vitest"
 import { Members, Store, Transfer } from "@gantry/coord"
 import { BlobStore, ImageLayout, Manifest, PeerTransfer } from "@gantry/oci"
-import { type ContentKind, type Digest, Member } from "@gantry/protocol"
+import { type ContentKind, type Digest, Member, NodeId } from "@gantry/protocol"
 import { Duration, Effect, Fiber, FileSystem, Latch, Layer, Logger, Option, Queue, References } from "effect"
 import { TestClock } from "effect/testing"
 import { layerBlobs } from "./support/blobs.ts"
@@ -739,5 +739,19 @@ describe("PeerTransfer", () => {
         assert.isTrue(yield* BlobStore.BlobStore.use((store) => store.verify(of)))
       }).pipe(receiving({}, yield* layout))
     }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect.each(["connectTimeout", "stallTimeout", "maxSize", "patience", "pause"])(
+    "is not built where %s cannot be read",
+    (setting) =>
+      Effect.gen(function* () {
+        const layer = PeerTransfer.layer({ [setting]: "banana" })
+        const error = yield* Effect.flip(
+          Layer.build(
+            Layer.provide(layer, [BlobStore.layerMemory(), Layer.mock(Members.Members, { self: NodeId.make("self") })])
+          )
+        )
+        assert.strictEqual(error.setting, setting)
+      })
   )
 })
