@@ -12,10 +12,10 @@ import { SettingError } from "./SettingError.ts"
  * The given duration if it is positive, else the default.
  * @throws {SettingError} if it is no duration.
  */
-export const positiveDuration = (
+const positiveDuration = (
   input: Duration.Input | undefined,
   fallback: Duration.Input,
-  setting = "a duration"
+  setting: string
 ): Duration.Duration => {
   if (input === undefined) return Duration.fromInputUnsafe(fallback)
   const duration = Option.getOrUndefined(Duration.fromInput(input))
@@ -29,7 +29,7 @@ export const positiveDuration = (
  * The given number if it is positive, else the default.
  * @throws {SettingError} if it is no number.
  */
-export const positiveNumber = (input: number | undefined, fallback: number, setting = "a number"): number => {
+const positiveNumber = (input: number | undefined, fallback: number, setting: string): number => {
   if (input === undefined) return fallback
   if (typeof input !== "number") throw new SettingError({ setting, value: input, expected: "a number" })
   return input > 0 ? input : fallback
@@ -39,12 +39,12 @@ export const positiveNumber = (input: number | undefined, fallback: number, sett
  * The given count, without its fraction, if it is at least one, else the default.
  * @throws {SettingError} if it is no number.
  */
-export const positiveInteger = (input: number | undefined, fallback: number, setting?: string): number => {
+const positiveInteger = (input: number | undefined, fallback: number, setting: string): number => {
   const number = positiveNumber(input, fallback, setting)
   return number >= 1 ? Math.floor(number) : fallback
 }
 
-/** The same, for the settings of one `Options` by their names. */
+/** Reads the settings of one `Options` by their names; what is not given or not positive has the default. */
 export interface Reader<Options> {
   readonly duration: (setting: keyof Options & string, fallback: Duration.Input) => Duration.Duration
   readonly number: (setting: keyof Options & string, fallback: number) => number
