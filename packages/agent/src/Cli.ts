@@ -16,6 +16,7 @@ import * as Stream from "effect/Stream"
 import packageJson from "../package.json" with { type: "json" }
 import { config } from "./config/ConfigCommand.ts"
 import { containerd } from "./containerd/ContainerdCommand.ts"
+import { agent } from "./daemon/AgentCommand.ts"
 import * as Demo from "./demo/Demo.ts"
 import * as DemoImage from "./demo/DemoImage.ts"
 import * as ImagePacker from "./demo/ImagePacker.ts"
@@ -189,7 +190,7 @@ const pack = Command.make(
 
 const gantry = Command.make("gantry").pipe(
   Command.withDescription("One machine pulls each layer of an image; all others have it from there"),
-  Command.withSubcommands([config, containerd, demo, pack])
+  Command.withSubcommands([agent, config, containerd, demo, pack])
 )
 
 const runCommand = Command.runWith(gantry, { version: packageJson.version })

@@ -23,7 +23,8 @@ const makeWorld = Effect.gen(function* () {
     policy: {
       ttl: () => Duration.seconds(30),
       staleIfError: Duration.hours(24),
-      isImmutable: () => false
+      isImmutable: () => false,
+      isPassed: () => false
     } as TagCache.Policy
   }
   const sources: TagCache.Sources = {

@@ -7,6 +7,11 @@ import type * as Duration from "effect/Duration"
 export interface Options {
   /** How many of the best-ranked candidates are asked; twice as many once none of them can be reached; 3. */
   readonly ranks?: number | undefined
+  /**
+   * Who counts as a candidate: the members of this node's own zone, where it has
+   * one, or all members; `zone`. All nodes of a cluster must agree.
+   */
+  readonly scope?: "zone" | "cluster" | undefined
   /** How many random candidates are asked for a copy besides, while the holders among the ranks are busy; 4. */
   readonly randomPeers?: number | undefined
   /** How long a parallel round of queries waits for answers; 2 seconds. */
@@ -28,7 +33,10 @@ export interface Options {
    * long containerd waits for the pull of an image that makes no progress.
    */
   readonly patience?: Duration.Input | undefined
-  /** How long one call may take, whatever it waits for; 30 minutes. */
+  /**
+   * How long one call may take, whatever it waits for; 24 hours. A pull that gets
+   * on is waited for, however slow it is: this is for what nobody thought of.
+   */
   readonly deadline?: Duration.Input | undefined
 }
 

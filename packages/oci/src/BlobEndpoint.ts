@@ -82,6 +82,8 @@ export interface Options {
   readonly largeThreshold?: number | undefined
   /** Blobs that are sent to one IP address at once; as many as in all, since nodes may share an address. */
   readonly maxConcurrentPerPeer?: number | undefined
+  /** JSON documents to hand out besides, by their paths; whoever asks gets them. None. */
+  readonly documents?: ReadonlyMap<string, Effect.Effect<string>> | undefined
   /** How long a client may read nothing before it is cut off; 30 seconds. */
   readonly stallTimeout?: Duration.Input | undefined
   /** How long transfers may go on when the scope closes; 5 seconds. */
@@ -197,6 +199,8 @@ const makeHandler = Effect.fnUntraced(function* (source: Source, options: Option
 
   /** What to answer; what that takes is held until the scope closes. */
   const answer = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest) {
+    const document = options.documents?.get(request.url)
+    if (document !== undefined && request.method === "GET") return yield* json(document)
     const asked = parse(request)
     if (Result.isFailure(asked)) return asked.failure
     const { digest, folder } = asked.success
@@ -252,6 +256,20 @@ const makeHandler = Effect.fnUntraced(function* (source: Source, options: Option
       Effect.interruptible
     )
 })
+
+/** How long a document may take. */
+const documentTimeout = "2 seconds"
+
+const json = (document: Effect.Effect<string>): Effect.Effect<Message> =>
+  Effect.map(Effect.timeoutOption(document, documentTimeout), (text) => {
+    if (Option.isNone(text)) return refuse(503, "UNAVAILABLE", "not yet", { "retry-after": "1" })
+    const bytes = Buffer.from(text.value)
+    return {
+      status: 200,
+      headers: { "content-type": "application/json", "content-length": `${bytes.length}` },
+      body: { runForEach: (use) => use(bytes) }
+    }
+  })
 
 /**
  * Says that there is no slot. Azure's Go agents, who speak nothing but HTTP/2,

@@ -45,6 +45,8 @@ export interface Delivery {
   readonly source: Effect.Effect<Option.Option<Origin>>
   /** Waits until the size is known. */
   readonly sized: Effect.Effect<number, Miss>
+  /** Waits until the blob is verified and in the store. */
+  readonly stored: Effect.Effect<void, Miss>
   /** Waits until the byte at the offset may be sent. */
   readonly reaches: (offset: number) => Effect.Effect<void, Miss>
   /**
@@ -239,6 +241,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     return {
       size,
       sized,
+      stored: Option.isNone(bringing) ? Effect.void : Effect.asVoid(arrived),
       reaches,
       runForEach,
       source: Effect.gen(function* () {

@@ -47,6 +47,8 @@ export interface Surroundings {
   ) => Effect.Effect<HttpSend.Message<Miss>, Miss>
   /** Succeeds once the agent is ready to serve. */
   readonly ready: Effect.Effect<void>
+  /** Whether the agent is being stopped: what is here is served, what is not is left to the registry. */
+  readonly isDraining: Effect.Effect<boolean>
 }
 
 /** Settings of the mirror. */

@@ -71,6 +71,8 @@ export interface Policy {
   readonly staleIfError: Duration.Duration
   /** Tags that never change: once known the registry is not asked again. */
   readonly isImmutable: (ref: TagRef) => boolean
+  /** Tags that are left to the registry. */
+  readonly isPassed: (ref: TagRef) => boolean
 }
 
 /** Tells what tags name. */
@@ -157,7 +159,10 @@ export const make = Effect.fnUntraced(function* (sources: Sources, policy: Effec
   })
 
   const answer = Effect.fnUntraced(function* (ref: TagRef): Effect.fn.Return<TagAnswer, TagError> {
-    const { isImmutable, staleIfError, ttl } = yield* policy
+    const { isImmutable, isPassed, staleIfError, ttl } = yield* policy
+    if (isPassed(ref)) {
+      return yield* new TagError({ reason: "Unavailable", tag: nameOf(ref), detail: "it is left to the registry" })
+    }
     const last = yield* recall(ref)
     const here = Option.isSome(last) && (yield* sources.has(last.value.manifest.digest))
     if (here) {

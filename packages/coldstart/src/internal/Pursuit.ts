@@ -94,7 +94,8 @@ export const make = Effect.fnUntraced(function* (settings: Settings, cooldowns: 
 
     /** The candidates are the members of our own zone, or all members (protocol, section 8). */
     const ranksIn = (view: MembersView) => {
-      const zone = Option.flatMap(view.byNodeId(self), (member) => member.zone)
+      const zone =
+        settings.scope === "zone" ? Option.flatMap(view.byNodeId(self), (member) => member.zone) : Option.none()
       const candidates = view.inZone(zone)
       const ranks = view.best(digest, state.isWide ? 2 * settings.ranks : settings.ranks, zone)
       return { candidates, ranks, canWiden: !state.isWide && candidates.length > ranks.length }

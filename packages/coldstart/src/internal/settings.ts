@@ -10,12 +10,15 @@ import type { Options } from "../Options.ts"
 
 /** Every setting with its value. */
 export type Settings = {
-  readonly [Key in keyof Options]-?: Exclude<Options[Key], undefined> extends number ? number : Duration.Duration
-}
+  readonly [Key in Exclude<keyof Options, "scope">]-?: Exclude<Options[Key], undefined> extends number
+    ? number
+    : Duration.Duration
+} & { readonly scope: NonNullable<Options["scope"]> }
 
 /** The defaults with the given settings over them. */
 export const make = (options: Options = {}): Effect.Effect<Settings, SettingError> =>
   read(options, (settings) => ({
+    scope: settings.choice("scope", ["zone", "cluster"]),
     ranks: settings.integer("ranks", queriedRanks),
     randomPeers: settings.integer("randomPeers", 4),
     roundTimeout: settings.duration("roundTimeout", "2 seconds"),
@@ -26,7 +29,7 @@ export const make = (options: Options = {}): Effect.Effect<Settings, SettingErro
     fallbackDelay: settings.duration("fallbackDelay", "3 seconds"),
     cooldownCap: settings.duration("cooldownCap", "30 seconds"),
     patience: settings.duration("patience", "5 minutes"),
-    deadline: settings.duration("deadline", "30 minutes")
+    deadline: settings.duration("deadline", "24 hours")
   }))
 
 /** How long to wait before asking again about a pull that runs. */
