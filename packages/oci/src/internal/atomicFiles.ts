@@ -61,7 +61,7 @@ export const make = Effect.fnUntraced(function* (
   const temporary = Effect.suspend(() => {
     const path = `${own}/${count++}`
     return Effect.acquireRelease(Effect.void, () => Ownership.remove(path)).pipe(
-      Effect.andThen(fs.open(path, { flag: "wx" })),
+      Effect.andThen(fs.open(path, { flag: "wx+" })),
       Effect.map((file) => ({ path, file }))
     )
   }).pipe(Effect.provideService(FileSystem.FileSystem, fs))
