@@ -7,6 +7,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Runtime from "effect/Runtime"
 import * as Stdio from "effect/Stdio"
 import * as Cli from "./Cli.ts"
 
@@ -15,4 +16,8 @@ const main = Stdio.Stdio.use((stdio) => Effect.flatMap(stdio.args, Cli.run))
 /** Standard output belongs to what was asked for. */
 const logger = Layer.succeed(Logger.LogToStderr, true)
 
-NodeRuntime.runMain(Effect.provide(main, [NodeServices.layer, logger]))
+/** A command that a signal ends says itself whether that is well. */
+const teardown: Runtime.Teardown = (exit, onExit) =>
+  Runtime.defaultTeardown(exit, (code) => onExit(code === 130 && process.exitCode === 0 ? 0 : code))
+
+NodeRuntime.runMain(Effect.provide(main, [NodeServices.layer, logger]), { teardown })

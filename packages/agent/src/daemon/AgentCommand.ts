@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import * as LiveSettings from "../config/LiveSettings.ts"
 import * as SettingsFlags from "../config/SettingsFlags.ts"
 import { printError } from "../runtime/Output.ts"
+import * as Signals from "../runtime/Signals.ts"
 import * as Agent from "./Agent.ts"
 import * as Logging from "./Logging.ts"
 
@@ -31,8 +32,12 @@ export const agent = Command.make(
       Layer.provide(Logging.layer),
       Layer.provide(settings)
     )
-    yield* Effect.mapError(Layer.launch(program), (cause) => new AgentFailed({ cause }))
-  })
+    yield* Signals.endAtSecond
+    yield* Layer.launch(program).pipe(
+      Effect.mapError((cause) => new AgentFailed({ cause })),
+      Effect.onInterrupt(() => Signals.isAsked)
+    )
+  }, Effect.scoped)
 ).pipe(
   Command.withDescription(
     "Mirror registries for the container runtime of this machine, together with the other agents"
