@@ -616,6 +616,33 @@ describe("ColdStart", () => {
         })
       )
 
+      it.effect("but three at the most, though more ranks are asked", () =>
+        Effect.gen(function* () {
+          const world = yield* World.make()
+          for (const rank of [0, 1, 2]) world.rank(rank).down = "Unreachable"
+          yield* start(world.obtain(World.wanted("manifest")))
+          yield* TestClock.adjust("11 seconds")
+          assert.deepStrictEqual(world.asked(), [3, 4, 5])
+          for (const rank of [0, 1, 2]) world.rank(rank).down = undefined
+          yield* TestClock.adjust("20 seconds")
+          assert.deepStrictEqual(world.asked(), [3, 4, 5])
+        })
+      )
+
+      it.effect("and ends with that word once the others have ended", () =>
+        Effect.gen(function* () {
+          const world = yield* World.make()
+          world.rank(1).answers = [failed("rate_limited", 60_000)]
+          const fiber = yield* start(world.obtain(World.wanted("manifest"), { patience: 0 }))
+          yield* TestClock.adjust("6 seconds")
+          world.rank(0).pulling = undefined
+          world.rank(0).failed = "transient"
+          yield* TestClock.adjust("1 second")
+          assert.deepStrictEqual(saidBy(world, yield* failure(fiber)), ["1 rate_limited"])
+          assert.deepStrictEqual(world.asked(), [0, 1])
+        })
+      )
+
       it.effect("and pulls it itself once all of them have shown nothing for 40 seconds", () =>
         Effect.gen(function* () {
           const world = yield* World.make()
@@ -899,6 +926,35 @@ describe("ColdStart", () => {
         })
       )
 
+      it.effect("hears three at the most, though more ranks are asked", () =>
+        Effect.gen(function* () {
+          const world = yield* World.make()
+          for (const rank of [0, 1, 2]) world.rank(rank).down = "Unreachable"
+          world.rank(3).answers = [startedAt(0), failed("auth", 10_000)]
+          for (const rank of [0, 1]) world.rank(rank).answers = [failed("auth", 10_000)]
+          const fiber = yield* start(world.obtain())
+          for (const rank of [0, 1, 2]) world.rank(rank).down = undefined
+          world.rank(3).pulling = undefined
+          yield* TestClock.adjust("1 second")
+          assert.deepStrictEqual(saidBy(world, yield* failure(fiber)), ["3 auth", "0 auth", "1 auth"])
+        })
+      )
+
+      it.effect("looks for no further witness where three have tried, and not all of them say why", () =>
+        Effect.gen(function* () {
+          const world = yield* World.make()
+          for (const rank of [0, 1]) world.rank(rank).answers = [startedAt(0)]
+          world.rank(2).answers = [failed("auth", 10_000)]
+          const fiber = yield* start(world.obtain())
+          for (let second = 0; second < 10; second++) {
+            for (const rank of [0, 1]) world.rank(rank).pulling = undefined
+            yield* TestClock.adjust("1 second")
+          }
+          assert.deepStrictEqual(saidBy(world, yield* failure(fiber)), ["2 auth"])
+          assert.deepStrictEqual(world.asked(), [0, 0, 1, 1, 2])
+        })
+      )
+
       it.effect("hears itself where it is one of the best", () =>
         Effect.gen(function* () {
           const world = yield* World.make({ selfRank: 1 })
@@ -1005,6 +1061,16 @@ describe("ColdStart", () => {
           assert.deepStrictEqual(world.asked(), [0, 1, 2])
           yield* TestClock.adjust("2 seconds")
           assert.deepStrictEqual(world.asked().slice(3), [0, 1, 2])
+        })
+      )
+
+      it.effect("waits for no other than the registry's own word where that is known", () =>
+        Effect.gen(function* () {
+          const world = yield* World.make()
+          world.rank(0).answers = [failed("transient", 5_000)]
+          world.rank(1).answers = [failed("rate_limited", 20_000)]
+          const { reason } = yield* Effect.flip(world.obtain(World.wanted(), { patience: "10 seconds" }))
+          assert.deepStrictEqual(reason._tag === "CoolingDown" && reason.retryAfter, Option.some(Duration.seconds(20)))
         })
       )
 
@@ -1448,6 +1514,17 @@ describe("ColdStart", () => {
       })
     )
 
+    it.effect("and holds back anew after a cooldown", () =>
+      Effect.gen(function* () {
+        const world = yield* World.make()
+        allDecline(world)
+        world.me.answers = [failed("rate_limited", 20_000), startedAt(20_000)]
+        yield* start(world.obtain())
+        for (let second = 0; second < 35; second++) yield* TestClock.adjust("1 second")
+        assert.strictEqual(world.logs.filter(({ text }) => text.includes("nobody is left to ask")).length, 2)
+      })
+    )
+
     it.effect("and tries everyone again where its own pump declines", () =>
       Effect.gen(function* () {
         const world = yield* World.make()
@@ -1631,6 +1708,23 @@ describe("ColdStart", () => {
       })
     )
 
+    it.effect("nor has them wait for a cooldown of another's reference, nor leave once it is over", () =>
+      Effect.gen(function* () {
+        const world = yield* World.make()
+        const elsewhere = new OriginRef({ ...World.ref, repository: Repository.make("elsewhere") })
+        world.rank(0).answers = [failed("rate_limited", 20_000), startedAt(0)]
+        yield* start(world.obtain())
+        yield* TestClock.adjust("1 second")
+        const during = yield* start(world.obtain({ ...World.wanted(), ref: elsewhere }))
+        assert.deepStrictEqual(world.asked(), [0, 0])
+        yield* Fiber.interrupt(during)
+        yield* TestClock.adjust("25 seconds")
+        const queries = world.queriesOf(0).length
+        yield* start(world.obtain({ ...World.wanted(), ref: elsewhere }))
+        assert.strictEqual(world.queriesOf(0).length, queries)
+      })
+    )
+
     it.effect("and not that of other digests", () =>
       Effect.gen(function* () {
         const world = yield* World.make()
@@ -1650,13 +1744,13 @@ describe("ColdStart", () => {
   })
 
   describe("ends every call within the deadline", () => {
-    it.effect("of 30 minutes, and says what it was waiting for", () =>
+    it.effect("of 24 hours, and says what it was waiting for", () =>
       Effect.gen(function* () {
-        const world = yield* World.make({ members: 0 })
+        const world = yield* World.make({ members: 0, settings: { layerPoll: "10 minutes" } })
         const fiber = yield* start(world.obtain())
-        yield* TestClock.adjust("29 minutes")
+        yield* TestClock.adjust("23 hours")
         assert.isTrue(isRunning(fiber))
-        yield* TestClock.adjust("1 minute")
+        yield* TestClock.adjust("1 hour")
         const error = yield* failure(fiber)
         assert.strictEqual(error.reason._tag, "TimedOut")
         assert.include(error.message, `waiting for the pull of ${world.self}`)

@@ -6,9 +6,9 @@ import type { ContentKind, OriginRef } from "@gantry/protocol"
 /**
  * Why a pull from the origin is asked for, for the record (parts, asking for a
  * digest). `please_pull`: a peer asked. `designated`: this node ranks best.
- * `takeover`: a better rank is stale, declined or out of reach. `fallback`: the
- * ranks are exhausted. `hedge`: a better rank takes long over a small blob, and
- * is not given up.
+ * `takeover`: a better rank is stale, failed, declined or out of reach.
+ * `fallback`: the ranks are exhausted. `hedge`: a better rank takes long over a
+ * small blob, and is not given up.
  */
 export interface PullReason {
   readonly rule: "please_pull" | "designated" | "takeover" | "hedge" | "fallback"

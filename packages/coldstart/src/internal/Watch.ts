@@ -66,9 +66,9 @@ export const untoldMillis = ({ kind, size }: Blob): number =>
 
 /**
  * What counts as growth, in bytes. A puller that fakes a byte now and then would
- * be waited for until the deadline; a pull this slow is no use to anyone, honest
- * or not: 64 KiB in 40 s bring 3 MB within the half hour that a call may take,
- * and of less than that a 45th in 40 s does just as little.
+ * be waited for until the deadline. Where each of sixteen pulls gets less than
+ * 64 KiB in 40 s the registry is of no use to anyone; what is smaller than 3 MB
+ * may take half an hour.
  */
 const growthBytes = (whole: number) => Math.min(64 * 1024, whole / 45)
 
