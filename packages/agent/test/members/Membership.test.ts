@@ -170,6 +170,7 @@ describe("Membership", () => {
       assert.strictEqual(peer.requests(), asked, "so soon after the last time")
 
       key = 4
+      yield* TestClock.adjust("3 minutes")
       yield* eventually(Effect.map(peerId, (peerId) => peerId === Fixtures.peerIdOf(4)))
     }).pipe(Effect.provide(layers))
   )

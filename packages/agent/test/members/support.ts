@@ -65,15 +65,17 @@ export const until = Effect.fnUntraced(function* (
   )
 })
 
-const turnOfTheEventLoop = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
-
 /** A request to a server in this process is answered within a few turns of the event loop, however busy the machine is. */
 const turnsPerSecond = 100
 
+const turnsOfTheEventLoop = Effect.promise(async () => {
+  for (let turn = 0; turn < turnsPerSecond; turn++) await new Promise((resolve) => setImmediate(resolve))
+})
+
 /** Lets a second after the other go by, and what comes from sockets and disks come, until something is true. */
 export const eventually = Effect.fnUntraced(function* <E, R>(condition: Effect.Effect<boolean, E, R>) {
-  for (let turn = 1; !(yield* condition); turn++) {
-    if (turn % turnsPerSecond === 0) yield* TestClock.adjust("1 second")
-    yield* turnOfTheEventLoop
+  while (!(yield* condition)) {
+    yield* turnsOfTheEventLoop
+    yield* TestClock.adjust("1 second")
   }
 })
