@@ -68,7 +68,8 @@ export const until = Effect.fnUntraced(function* (
 /** A request to a server in this process is answered within a few turns of the event loop, however busy the machine is. */
 const turnsPerSecond = 100
 
-const turnsOfTheEventLoop = Effect.promise(async () => {
+/** Lets sockets and disks have their turn, while no time goes by. */
+export const turnsOfTheEventLoop = Effect.promise(async () => {
   for (let turn = 0; turn < turnsPerSecond; turn++) await new Promise((resolve) => setImmediate(resolve))
 })
 
