@@ -2,27 +2,41 @@
  * Looks at the registries: whether they can be reached, take the credentials,
  * and agree about the time (agent, section 9).
  */
-import { Credentials } from "@gantry/oci"
+import { Credentials, RegistryHttp } from "@gantry/oci"
+import { Repository } from "@gantry/protocol"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
+import * as HttpClient from "effect/http/HttpClient"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
 import * as Result from "effect/Result"
 import type { Settings } from "../config/Settings.ts"
 import type { Upstream } from "../config/Upstream.ts"
+import { contactOf } from "../daemon/Upstreams.ts"
 import { type Check, type Finding, on } from "./Finding.ts"
 import { type Probe, probe, type RegistryProbeError } from "./RegistryProbe.ts"
-import * as UpstreamClient from "./UpstreamClient.ts"
 
-const credentialOf = ({ credentials_path, name }: Upstream) =>
+/** Stands for repositories without credentials of their own: a login is to the registry. */
+const anyRepository = Repository.make("gantry")
+
+const credentialOf = ({ credential_helpers, credentials_path, name }: Upstream) =>
   Option.match(credentials_path, {
     onNone: () => Effect.succeedNone,
     onSome: (path) =>
-      Credentials.Credentials.use(({ get }) => get(name)).pipe(
-        Effect.provide(Credentials.layerFile(path)),
+      Credentials.Credentials.use(({ get }) => get(name, anyRepository)).pipe(
+        Effect.provide(Credentials.layerFile(path, { helpers: credential_helpers })),
         Effect.mapError(({ message }) => message)
       )
   })
+
+/** The way to a registry that the agent takes, too. */
+const clientOf = (upstream: Upstream) =>
+  Layer.effect(
+    HttpClient.HttpClient,
+    RegistryHttp.RegistryHttp.use(({ clientFor }) => Effect.succeed(clientFor(upstream.name).fresh))
+  ).pipe(Layer.provide(RegistryHttp.layer({ upstreams: { [upstream.name]: contactOf(upstream) } })))
 
 /** A registry as it was found, with its time and ours. */
 interface Visit {
@@ -55,12 +69,12 @@ const visit = Effect.fnUntraced(
   function* (upstream: Upstream) {
     const credential = yield* credentialOf(upstream)
     const result = yield* Effect.result(
-      Effect.provide(probe(upstream.endpoint, credential), UpstreamClient.layer(upstream), { local: true })
+      Effect.provide(probe(upstream.endpoint, credential), clientOf(upstream), { local: true })
     )
     const now = yield* Clock.currentTimeMillis
     if (Result.isFailure(result)) {
       const { failure } = result
-      if (typeof failure === "string") return yield* Effect.fail(failure)
+      if (failure._tag !== "RegistryProbeError") return yield* Effect.fail(failure.message)
       return { upstream, finding: problem(failure.message, adviceOf[failure.reason]), ahead: Option.none() }
     }
     const found = result.success
@@ -103,7 +117,7 @@ const clockFindings = (visits: ReadonlyArray<Visit>): ReadonlyArray<Finding> => 
 const concurrency = 8
 
 /** The registries that the configuration names, and the clock beside theirs. */
-export const registries = ({ upstream_registries }: Settings): Check<FileSystem.FileSystem> =>
+export const registries = ({ upstream_registries }: Settings): Check<FileSystem.FileSystem | ChildProcessSpawner> =>
   Effect.map(Effect.forEach(upstream_registries, visit, { concurrency }), (visits) => [
     ...visits.map(({ finding }) => finding),
     ...clockFindings(visits)
