@@ -23,6 +23,7 @@ import * as ImagePacker from "./demo/ImagePacker.ts"
 import type { ExternalImage } from "./demo/Origin.ts"
 import * as Report from "./demo/Report.ts"
 import * as Screen from "./demo/Screen.ts"
+import { doctor } from "./doctor/DoctorCommand.ts"
 
 /** A demo run whose report tells of problems. They have been shown. */
 export class DemoFailed extends Schema.TaggedError<DemoFailed>("@gantry/agent/DemoFailed")("DemoFailed", {
@@ -190,7 +191,7 @@ const pack = Command.make(
 
 const gantry = Command.make("gantry").pipe(
   Command.withDescription("One machine pulls each layer of an image; all others have it from there"),
-  Command.withSubcommands([agent, config, containerd, demo, pack])
+  Command.withSubcommands([agent, config, containerd, doctor, demo, pack])
 )
 
 const runCommand = Command.runWith(gantry, { version: packageJson.version })

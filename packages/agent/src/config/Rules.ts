@@ -94,9 +94,8 @@ export const rules: ReadonlyArray<Rule> = [
         const allowed = "https unless it is on loopback or plain_http is true"
         yield breach(["upstream_registries", index, "endpoint"], upstream.endpoint, allowed)
       }
-      if (Option.isSome(upstream.client_cert_path) !== Option.isSome(upstream.client_key_path)) {
-        const problem = "client_cert_path and client_key_path must be given together"
-        yield { path: ["upstream_registries", index], problem }
+      if (Option.isSome(upstream.client_key_path) && Option.isNone(upstream.client_cert_path)) {
+        yield { path: ["upstream_registries", index], problem: "client_key_path must be given with client_cert_path" }
       }
     }
   }),

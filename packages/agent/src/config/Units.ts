@@ -35,10 +35,7 @@ const written = <A>(
   return form.pipe(
     Schema.decodeTo(value, {
       decode: SchemaGetter.transformEffect((text) =>
-        Option.match(parse(String(text).trim()), {
-          onNone: () => Effect.fail(new SchemaIssue.InvalidValue({ expected })),
-          onSome: Effect.succeed
-        })
+        Effect.mapError(Effect.fromOption(parse(String(text).trim())), () => new SchemaIssue.InvalidValue({ expected }))
       ),
       encode: SchemaGetter.transform(format)
     })

@@ -32,6 +32,12 @@ const ServerUrl = Schema.String.check(
   Schema.makeFilter(isOrigin, { expected: "https://<host>[:<port>], without a path" })
 )
 
+const Proxy = Schema.String.check(
+  Schema.makeFilter((text: string) => text === "direct" || isOrigin(text), {
+    expected: "http://<host>[:<port>], without a path, or direct"
+  })
+)
+
 const isHelper = (name: string): boolean => /^[a-z0-9][a-z0-9._-]{0,63}$/i.test(name)
 
 const path = Schema.OptionFromOptionalKey(AbsolutePath)
@@ -54,11 +60,11 @@ export const Upstream = Schema.Struct({
   ).pipe(Schema.withDecodingDefaultKey(Effect.succeed([]))),
   /** PEM: who may sign for the registry, beside those whom the system trusts. */
   ca_path: path,
-  /** PEM: who this agent is to the registry. */
+  /** PEM: who this agent is to the registry; the key may be in the same file. */
   client_cert_path: path,
   client_key_path: path,
-  /** Overrides `HTTPS_PROXY` and `NO_PROXY`. */
-  proxy: Schema.OptionFromOptionalKey(ServerUrl),
+  /** Overrides `HTTPS_PROXY` and `NO_PROXY`; `direct` is none. */
+  proxy: Schema.OptionFromOptionalKey(Proxy),
   /** Overrides the setting of the same name. */
   tags_ttl: Schema.OptionFromOptionalKey(Time)
 })

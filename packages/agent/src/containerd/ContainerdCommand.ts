@@ -14,6 +14,7 @@ import * as SettingsFlags from "../config/SettingsFlags.ts"
 import { Time } from "../config/Units.ts"
 import { print, printError, printJson } from "../runtime/Output.ts"
 import * as ConfigPath from "./ConfigPath.ts"
+import * as ContainerdFlags from "./ContainerdFlags.ts"
 import * as Hosts from "./Hosts.ts"
 import * as HostsFile from "./HostsFile.ts"
 import * as MarkedFile from "./MarkedFile.ts"
@@ -32,19 +33,7 @@ export class ContainerdFailed extends Data.TaggedError("ContainerdFailed")<{
 
 const json = Flag.Boolean("json").pipe(Flag.withDescription("Print one JSON document"), Flag.withDefault(false))
 
-const containerdConfig = Flag.String("containerd-config").pipe(
-  Flag.withDescription("containerd's own configuration"),
-  Flag.withMetavar("file"),
-  Flag.withDefault(RuntimeConfig.defaultPath)
-)
-
-const configPath = Flag.String("config-path").pipe(
-  Flag.withDescription(
-    `The directory of the hosts files; the first of config_path in containerd's configuration, else ${RuntimeConfig.defaultConfigPath}`
-  ),
-  Flag.withMetavar("directory"),
-  Flag.optional
-)
+const { config: containerdConfig, configPath } = ContainerdFlags
 
 const writeConfig = Flag.Boolean("write-config").pipe(
   Flag.withDescription("Set config_path in containerd's configuration, too, where it is missing or a list"),

@@ -1,13 +1,13 @@
 /**
  * Whether the agent of this machine would answer containerd.
  */
-import { describeCause } from "@gantry/protocol"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { Settings } from "../config/Settings.ts"
+import { describeHttpError } from "../runtime/describeHttpError.ts"
 import { urlOf } from "./Hosts.ts"
 
 /** What does not answer as it should. */
@@ -29,7 +29,7 @@ export const expectOk = Effect.fnUntraced(
     const client = yield* HttpClient.HttpClient
     const { status } = yield* Effect.mapError(
       client.get(url),
-      (error) => new NotReady({ url, detail: `cannot be reached: ${describeCause(error)}` })
+      (error) => new NotReady({ url, detail: `cannot be reached: ${describeHttpError(error)}` })
     )
     if (status !== 200) return yield* new NotReady({ url, detail: `answers ${status}` })
   },

@@ -11,22 +11,20 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import type { Settings } from "../config/Settings.ts"
+import type { Upstream as UpstreamSettings } from "../config/Upstream.ts"
 import type { Registries } from "../mirror/Route.ts"
 
-/** How each registry is contacted. */
+/** How a registry is contacted. */
+export const contactOf = (upstream: UpstreamSettings): Upstream.Upstream => ({
+  endpoint: new URL(upstream.endpoint),
+  caPath: Option.getOrUndefined(upstream.ca_path),
+  clientCertPath: Option.getOrUndefined(upstream.client_cert_path),
+  clientKeyPath: Option.getOrUndefined(upstream.client_key_path),
+  proxy: Option.getOrUndefined(Option.map(upstream.proxy, (url) => (url === "direct" ? url : new URL(url))))
+})
+
 const contacts = ({ upstream_registries }: Settings): Record<string, Upstream.Upstream> =>
-  Object.fromEntries(
-    upstream_registries.map((upstream) => [
-      upstream.name,
-      {
-        endpoint: new URL(upstream.endpoint),
-        caPath: Option.getOrUndefined(upstream.ca_path),
-        clientCertPath: Option.getOrUndefined(upstream.client_cert_path),
-        clientKeyPath: Option.getOrUndefined(upstream.client_key_path),
-        proxy: Option.getOrUndefined(Option.map(upstream.proxy, (url) => new URL(url)))
-      }
-    ])
-  )
+  Object.fromEntries(upstream_registries.map((upstream) => [upstream.name, contactOf(upstream)]))
 
 /** The settings of the client of registries. */
 export const clientOptions = (settings: Settings): RegistryClient.Options => ({

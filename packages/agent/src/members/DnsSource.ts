@@ -5,6 +5,7 @@
  */
 import { Resolver } from "node:dns/promises"
 import { describeCause } from "@gantry/protocol"
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
@@ -37,11 +38,17 @@ interface Addresses {
   readonly ttl: number
 }
 
+/** A question that got no answer. */
+class QueryError extends Data.TaggedError("QueryError")<{ readonly code: unknown; readonly message: string }> {}
+
 /** There is no such record; everything else may be otherwise the next time. */
 const absent: ReadonlySet<unknown> = new Set(["ENODATA", "ENOTFOUND"])
 
-const query = <A>(ask: () => Promise<ReadonlyArray<A>>): Effect.Effect<ReadonlyArray<A>, NodeJS.ErrnoException> =>
-  Effect.tryPromise({ try: ask, catch: (cause) => cause as NodeJS.ErrnoException }).pipe(
+const query = <A>(ask: () => Promise<ReadonlyArray<A>>): Effect.Effect<ReadonlyArray<A>, QueryError> =>
+  Effect.tryPromise({
+    try: ask,
+    catch: (cause) => new QueryError({ code: (cause as NodeJS.ErrnoException).code, message: describeCause(cause) })
+  }).pipe(
     Effect.catchIf(
       ({ code }) => absent.has(code),
       () => Effect.succeed([])
@@ -49,7 +56,7 @@ const query = <A>(ask: () => Promise<ReadonlyArray<A>>): Effect.Effect<ReadonlyA
   )
 
 /** The A and AAAA records of a name. Half an answer is none: it would remove the members of the other half. */
-const addressesOf = (resolver: Resolver, name: string): Effect.Effect<Addresses, NodeJS.ErrnoException> =>
+const addressesOf = (resolver: Resolver, name: string): Effect.Effect<Addresses, QueryError> =>
   Effect.map(
     Effect.all(
       [query(() => resolver.resolve4(name, { ttl: true })), query(() => resolver.resolve6(name, { ttl: true }))],
@@ -97,7 +104,7 @@ export const make = (name: string, options: Options = {}): MemberSource => {
     const lookedUp = yield* Effect.forEach(targets, lookUpTarget(resolver), { concurrency })
     const failures = lookedUp.flatMap(([, found]) => (Result.isFailure(found) ? [found.failure] : []))
     const [failure] = failures
-    if (failure !== undefined && failures.length === targets.length) return yield* Effect.fail(failure)
+    if (failure !== undefined && failures.length === targets.length) return yield* failure
     known = new Map(lookedUp.flatMap(([target, found]) => (Result.isSuccess(found) ? [[target, found.success]] : [])))
     return {
       members: services.flatMap(({ name: target, port }) => (known.get(target)?.hosts ?? []).map(listAt(port))),
@@ -106,7 +113,7 @@ export const make = (name: string, options: Options = {}): MemberSource => {
     }
   })
 
-  const lookUpHost = (resolver: Resolver): Effect.Effect<Found, NodeJS.ErrnoException> =>
+  const lookUpHost = (resolver: Resolver): Effect.Effect<Found, QueryError> =>
     Effect.map(addressesOf(resolver, name), ({ hosts, ttl }) => ({ members: hosts.map(listAt(defaultPort)), ttl }))
 
   const fail = (reason: MemberSourceError["reason"], detail: string) =>
@@ -121,7 +128,7 @@ export const make = (name: string, options: Options = {}): MemberSource => {
     isService ? lookUpService : lookUpHost,
     (resolver) => Effect.sync(() => resolver.cancel())
   ).pipe(
-    Effect.catch((error) => fail("Unavailable", describeCause(error))),
+    Effect.catch(({ message }) => fail("Unavailable", message)),
     Effect.timeoutOrElse({
       duration: patience,
       orElse: () => fail("Unavailable", `no answer within ${Duration.format(patience)}`)
@@ -149,7 +156,7 @@ export const make = (name: string, options: Options = {}): MemberSource => {
         // Somewhat later than it may be, so that a cluster does not ask in step.
         const spread = 1 + 0.1 * (yield* Random.next)
         const interval = Duration.times(Duration.clamp(ttl, { minimum: minInterval, maximum: maxInterval }), spread)
-        yield* Effect.raceFirst(Effect.sleep(interval), nudge)
+        yield* Effect.timeoutOption(nudge, interval)
       }).pipe(Effect.forever)
   }
 }

@@ -34,10 +34,10 @@ const expectedPeerId = "a libp2p peer id such as 12D3KooW…"
 export const PeerIdText: Schema.Codec<PeerId, string> = Schema.String.annotate({ expected: expectedPeerId }).pipe(
   Schema.decodeTo(PeerId, {
     decode: SchemaGetter.transformEffect((text) =>
-      Option.match(parsePeerId(text), {
-        onNone: () => Effect.fail(new SchemaIssue.InvalidValue({ expected: expectedPeerId })),
-        onSome: Effect.succeed
-      })
+      Effect.mapError(
+        Effect.fromOption(parsePeerId(text)),
+        () => new SchemaIssue.InvalidValue({ expected: expectedPeerId })
+      )
     ),
     encode: SchemaGetter.passthrough()
   })

@@ -49,7 +49,7 @@ const hostIn = (multiaddr: string): string => multiaddr.split("/", 3)[2] ?? ""
  * machine with many addresses that is the one that is known to be reached. What
  * is loopback to an agent elsewhere is us to ourselves.
  */
-const reachable = (addresses: ReadonlyArray<string>, transferAddress: string): ReadonlyArray<string> => {
+export const reachable = (addresses: ReadonlyArray<string>, transferAddress: string): ReadonlyArray<string> => {
   const host = hostOf(transferAddress)
   const usable = isLoopback(host) ? addresses : addresses.filter((address) => !isLoopback(hostIn(address)))
   return [

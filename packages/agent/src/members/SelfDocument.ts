@@ -1,7 +1,6 @@
 /**
  * What an agent says of itself at `GET /gantry/v1/self` (agent, section 5).
  */
-import { describeCause } from "@gantry/protocol"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -9,6 +8,7 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { describeHttpError } from "../runtime/describeHttpError.ts"
 import { maxAddresses, PeerIdText, ShortNodeId, Zone } from "./MemberEntry.ts"
 import * as TcpAddress from "./TcpAddress.ts"
 
@@ -67,7 +67,7 @@ export const ask = Effect.fnUntraced(
   function* (address: string): Effect.fn.Return<SelfDocument, SelfError, HttpClient.HttpClient> {
     const client = yield* HttpClient.HttpClient
     const fail = (reason: SelfError["reason"], detail: string) => new SelfError({ reason, address, detail })
-    const unreachable = (error: unknown) => fail("Unreachable", describeCause(error))
+    const unreachable = (error: unknown) => fail("Unreachable", describeHttpError(error))
     const request = HttpClientRequest.get(`http://${address}${path}`, {
       headers: { accept: "application/json", "accept-encoding": "identity", "user-agent": "gantry" }
     })

@@ -35,7 +35,7 @@ describe("Configuration", () => {
   it.effect("has the defaults of the page", () =>
     Effect.gen(function* () {
       const { settings } = yield* load(minimal)
-      const written: Record<string, unknown> = Schema.encodeSync(Settings)(settings)
+      const written: Record<string, unknown> = yield* Schema.encodeEffect(Settings)(settings)
       assert.strictEqual(settings.node_name, hostname())
       assert.strictEqual(Host.formatHostPort(settings.mirror_listen), "127.0.0.1:5000")
       for (const key of keys) {
@@ -130,9 +130,9 @@ describe("Units", () => {
     ["0", 0]
   ] as const)("reads the duration %s", ([text, millis]) =>
     Effect.gen(function* () {
-      const time = yield* Schema.decodeUnknownEffect(Units.Time)(text)
+      const time = yield* Schema.decodeEffect(Units.Time)(text)
       assert.strictEqual(Duration.toMillis(time), millis)
-      const again = yield* Schema.decodeUnknownEffect(Units.Time)(Units.formatTime(time))
+      const again = yield* Schema.decodeEffect(Units.Time)(Units.formatTime(time))
       assert.strictEqual(Duration.toMillis(again), millis)
     })
   )
@@ -143,7 +143,7 @@ describe("Units", () => {
     [0, Option.none()]
   ] as const)("reads the rate %s and writes it again", ([text, rate]) =>
     Effect.gen(function* () {
-      assert.deepStrictEqual(yield* Schema.decodeUnknownEffect(Units.Rate)(text), rate)
+      assert.deepStrictEqual(yield* Schema.decodeEffect(Units.Rate)(text), rate)
       assert.strictEqual(yield* Schema.encodeEffect(Units.Rate)(rate), text)
     })
   )
@@ -155,7 +155,7 @@ describe("Units", () => {
     [0, { _tag: "Unlimited" }]
   ] as const)("reads the space %s and writes it again", ([text, space]) =>
     Effect.gen(function* () {
-      assert.deepStrictEqual(yield* Schema.decodeUnknownEffect(Units.SpaceLimit)(text), space)
+      assert.deepStrictEqual(yield* Schema.decodeEffect(Units.SpaceLimit)(text), space)
       assert.strictEqual(yield* Schema.encodeEffect(Units.SpaceLimit)(space), text)
     })
   )

@@ -15,7 +15,9 @@ import {
   Stream
 } from "effect"
 import { TestClock } from "effect/testing"
+import * as Configuration from "../../src/config/Configuration.ts"
 import { LiveSettings, layer } from "../../src/config/LiveSettings.ts"
+import { eventually } from "../members/support.ts"
 import { minimal, sourcesOf, writeConfig } from "./support.ts"
 
 /** A file system that tells what of a file has been read, and when an event of its directory has been handed on. */
@@ -161,6 +163,42 @@ describe("LiveSettings", () => {
       const turnOfTheEventLoop = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
       const minutesGoBy = Effect.forever(Effect.andThen(TestClock.adjust("10 seconds"), turnOfTheEventLoop))
       yield* Effect.raceFirst(Fiber.join(changed), minutesGoBy)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("does not read a file again that nobody has touched", () =>
+    Effect.gen(function* () {
+      const real = yield* FileSystem.FileSystem
+      let reads = 0
+      const fs = {
+        ...real,
+        readFileString: (path: string) => Effect.tap(real.readFileString(path), () => Effect.sync(() => reads++))
+      }
+      const path = yield* writeConfig(minimal)
+      yield* Effect.provideService(Layer.build(layer(sourcesOf(path))), FileSystem.FileSystem, fs)
+      let minutes = 0
+      yield* eventually(Effect.sync(() => minutes++ === 60))
+      assert.strictEqual(reads, 2)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("keeps everything while the file that nobody asked for by name is being replaced", () =>
+    Effect.gen(function* () {
+      const real = yield* FileSystem.FileSystem
+      const path = yield* writeConfig(`${minimal}tags_ttl: 1s\n`)
+      const at = (asked: string) => (asked === Configuration.defaultFile ? path : asked)
+      const fs: FileSystem.FileSystem = {
+        ...real,
+        exists: (asked) => real.exists(at(asked)),
+        stat: (asked) => real.stat(at(asked)),
+        readFileString: (asked) => real.readFileString(at(asked))
+      }
+      const sources = { file: Option.none(), environment: { GANTRY_WILDCARD_REGISTRIES: "true" }, flags: {} }
+      const context = yield* Effect.provideService(Layer.build(layer(sources)), FileSystem.FileSystem, fs)
+      const settings = Context.get(context, LiveSettings)
+      yield* real.remove(path)
+      assert.strictEqual((yield* settings.reload)._tag, "Invalid")
+      assert.strictEqual(Duration.toSeconds((yield* settings.current).tags_ttl), 1)
     }).pipe(Effect.provide(NodeServices.layer))
   )
 

@@ -154,7 +154,7 @@ const files: ReadonlyArray<readonly [name: string, text: string, ...problems: Re
   [
     "half a client certificate",
     "!upstream_registries:\n  - {name: a.example.com, endpoint: https://a.example.com, client_key_path: /a.key}",
-    "2 upstream_registries[0]: client_cert_path and client_key_path must be given together"
+    "2 upstream_registries[0]: client_key_path must be given with client_cert_path"
   ],
   ["what comes with Kubernetes", "members_label_selector: app=gantry", "2 members_label_selector: unknown key"],
   ["what comes with TLS between peers", "peer_tls: require", "2 peer_tls: unknown key"],

@@ -143,8 +143,8 @@ describe("gantry containerd", () => {
     Effect.gen(function* () {
       let status = 503
       const { configure } = yield* machine({ status: () => status })
-      const waiting = yield* Effect.forkScoped(configure("--wait", "5s"))
-      yield* TestClock.adjust("4 seconds")
+      const waiting = yield* Effect.forkScoped(configure("--wait", "1m"))
+      yield* TestClock.adjust("30 seconds")
       assert.isUndefined(waiting.pollUnsafe())
       status = 200
       yield* eventually(Effect.sync(() => waiting.pollUnsafe() !== undefined))

@@ -114,9 +114,16 @@ describe("HostsFile", () => {
     assert.deepStrictEqual(restored(added), { text: '[host."https://a.example.com"]\n', made: ["file"] })
   })
 
+  it("leaves the registry where others say that it is", () => {
+    const moved = Result.getOrThrow(configured(undefined)).replace(/server = .*\n\n/, "")
+    const text = Result.getOrThrow(configured(`server = "https://other.example.com"\n${moved}`))
+    assert.strictEqual(parse(text).server, "https://other.example.com")
+  })
+
   it.each([
     ["is no TOML", "server = ", /./],
     ["has the mirror already", `[host."${url}"]\n`, /of its own/],
+    ["has a host that would come first", 'host."https://a.example.com".capabilities = ["pull"]\n', /no room/],
     ["has its hosts in one line", 'host = {"https://a.example.com" = {}}\n', /no room/]
   ] as const)("is left alone when it %s", (_, original, reason) => {
     const result = configured(original)

@@ -65,12 +65,18 @@ export const until = Effect.fnUntraced(function* (
   )
 })
 
-const turnOfTheEventLoop = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+/** A request to a server in this process is answered within a few turns of the event loop, however busy the machine is. */
+const turnsPerSecond = 100
+
+/** Lets sockets and disks have their turn, while no time goes by. */
+export const turnsOfTheEventLoop = Effect.promise(async () => {
+  for (let turn = 0; turn < turnsPerSecond; turn++) await new Promise((resolve) => setImmediate(resolve))
+})
 
 /** Lets a second after the other go by, and what comes from sockets and disks come, until something is true. */
 export const eventually = Effect.fnUntraced(function* <E, R>(condition: Effect.Effect<boolean, E, R>) {
   while (!(yield* condition)) {
+    yield* turnsOfTheEventLoop
     yield* TestClock.adjust("1 second")
-    yield* turnOfTheEventLoop
   }
 })
