@@ -2,13 +2,12 @@
  * What needs no network: answers in the same process, and ranks.
  */
 import { CoordServer } from "@gantry/coord/CoordServer"
-import * as MembersView from "@gantry/coord/MembersView"
+import { Members, Membership } from "@gantry/coord/Members"
 import { type NodeId, Rendezvous } from "@gantry/protocol"
 import { digestOf, members, peerIdOf } from "@gantry/testkit/Fixtures"
 import * as MemoryNetwork from "@gantry/testkit/MemoryNetwork"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Figures } from "./Figures.ts"
 import * as Load from "./Load.ts"
 import { layerServer } from "./Node.ts"
@@ -26,13 +25,14 @@ export const local = (figures: Figures, rounds: number) =>
   Effect.forEach(
     [3, 100, 1_000, 10_000],
     Effect.fnUntraced(function* (size) {
-      const view = MembersView.make(members(size))
-      const nodes = view.members.map(({ nodeId }) => nodeId)
+      const everyone = members(size)
+      const nodes = everyone.map(({ nodeId }) => nodeId)
       const self = nodes[size - 1] as NodeId
-      const ref = yield* SubscriptionRef.make(view)
       const among = (what: string) => `${what}, ${size.toLocaleString("en")} members`
       yield* Effect.gen(function* () {
         const server = yield* CoordServer
+        yield* Membership.use(({ set }) => set(everyone))
+        const view = yield* Effect.flatMap(Members, (known) => known.view)
         const ask = Load.asking(() => server.localPullIntent(digest))
         yield* Load.run(ask, 1, 50_000)
         for (let round = 0; round < rounds; round++) {
@@ -61,10 +61,7 @@ export const local = (figures: Figures, rounds: number) =>
         }
       }).pipe(
         Effect.provide(
-          layerServer(ref).pipe(
-            Layer.provide(MemoryNetwork.layerTransport(peerIdOf(0))),
-            Layer.provide(MemoryNetwork.layer)
-          )
+          layerServer.pipe(Layer.provide(MemoryNetwork.layerTransport(peerIdOf(0))), Layer.provide(MemoryNetwork.layer))
         )
       )
     }),

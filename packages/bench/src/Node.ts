@@ -5,7 +5,6 @@ import * as Coord from "@gantry/coord/Coord"
 import * as CoordClient from "@gantry/coord/CoordClient"
 import * as CoordConfig from "@gantry/coord/CoordConfig"
 import * as Members from "@gantry/coord/Members"
-import type { MembersView } from "@gantry/coord/MembersView"
 import * as Metrics from "@gantry/coord/Metrics"
 import * as PeerResolver from "@gantry/coord/PeerResolver"
 import * as Pump from "@gantry/coord/Pump"
@@ -20,7 +19,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type * as SubscriptionRef from "effect/SubscriptionRef"
 
 /** The server's name in every membership. */
 export const serverId: NodeId = nodeIdOf(0)
@@ -39,17 +37,16 @@ const layerHost = (listen: ReadonlyArray<string>) =>
 const claims = 4_096
 
 /** A coordination server with an empty store, over a transport. Its pulls never end: deciding is measured, pulling is not. */
-export const layerServer = (view: SubscriptionRef.SubscriptionRef<MembersView>) =>
-  Coord.layer({
-    pump: Pump.layerBackground({ fetch: () => Effect.never, maxConcurrentPulls: claims, stallTimeout: "1 hour" })
-  }).pipe(
-    Layer.provide([Layer.succeed(Store.Store, { has: () => Effect.succeed(false) }), Members.layerRef(serverId, view)]),
-    Layer.orDie
-  )
+export const layerServer = Coord.layer({
+  pump: Pump.layerBackground({ fetch: () => Effect.never, maxConcurrentPulls: claims, stallTimeout: "1 hour" })
+}).pipe(
+  Layer.provide(Layer.succeed(Store.Store, { has: () => Effect.succeed(false) })),
+  Layer.provideMerge(Members.layerDynamic(serverId)),
+  Layer.orDie
+)
 
 /** A server on a port of its own. */
-export const layerListening = (view: SubscriptionRef.SubscriptionRef<MembersView>) =>
-  layerServer(view).pipe(Layer.provideMerge(layerHost(["/ip4/127.0.0.1/tcp/0"])))
+export const layerListening = layerServer.pipe(Layer.provideMerge(layerHost(["/ip4/127.0.0.1/tcp/0"])))
 
 /** A node that asks, and its own libp2p node for what goes past us. */
 export interface Client {

@@ -5,7 +5,7 @@
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import * as MembersView from "@gantry/coord/MembersView"
+import { Membership } from "@gantry/coord/Members"
 import { NegativeCache } from "@gantry/coord/NegativeCache"
 import { Host } from "@gantry/libp2p"
 import { libp2pOf } from "@gantry/libp2p/internal/libp2pOf"
@@ -21,7 +21,6 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import { counting } from "./Census.ts"
 import * as Echo from "./Echo.ts"
 import { Command, Event } from "./Message.ts"
@@ -52,12 +51,12 @@ const changed = (members: ReadonlyArray<Member>, staying: number, round: number)
 const program = counting(
   Effect.fnUntraced(function* (take) {
     const stdio = yield* Stdio.Stdio
-    const view = yield* SubscriptionRef.make(MembersView.make([]))
     yield* Effect.gen(function* () {
       const host = yield* Host.Host
       const { multiaddrs, peerId } = host
       const node = libp2pOf(host)
       const failures = yield* NegativeCache
+      const { set, update } = yield* Membership
       const churning = yield* FiberHandle.make<void>()
       const delays = monitorEventLoopDelay({ resolution: 1 })
       yield* Effect.promise(() => Echo.serve(node))
@@ -65,12 +64,9 @@ const program = counting(
       const obey = Effect.fnUntraced(function* (command: Command): Effect.fn.Return<Event> {
         switch (command._tag) {
           case "Join": {
-            const members = membership(command.peers, command.members)
-            yield* SubscriptionRef.update(view, (current) => current.update(members))
+            yield* set(membership(command.peers, command.members))
             let round = 0
-            const change = SubscriptionRef.update(view, (current) =>
-              current.update(changed(current.members, 1 + command.peers.length, round++))
-            )
+            const change = update((members) => changed(members, 1 + command.peers.length, round++))
             yield* FiberHandle.clear(churning)
             if (command.churns)
               yield* FiberHandle.run(churning, Effect.asVoid(Effect.schedule(change, Schedule.spaced("1 second"))))
@@ -111,7 +107,7 @@ const program = counting(
         Stream.pipeThroughChannel(Ndjson.encodeSchema(Schema.toCodecJson(Event))()),
         Stream.run(stdio.stdout({ endOnDone: false }))
       )
-    }).pipe(Effect.provide(layerListening(view)))
+    }).pipe(Effect.provide(layerListening))
   }, Effect.scoped)
 )
 

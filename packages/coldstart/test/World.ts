@@ -5,8 +5,6 @@
 import { CoordClient, CoordClientError } from "@gantry/coord/CoordClient"
 import { CoordServer } from "@gantry/coord/CoordServer"
 import * as Members from "@gantry/coord/Members"
-import type { MembersView } from "@gantry/coord/MembersView"
-import * as MembersViews from "@gantry/coord/MembersView"
 import type { PullReason } from "@gantry/coord/Pump"
 import { Store } from "@gantry/coord/Store"
 import {
@@ -44,7 +42,6 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as ColdStart from "../src/ColdStart.ts"
 
 export const digest = digestOf("wanted")
@@ -126,7 +123,7 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
   })
   const selfRank = options.selfRank ?? Math.max(zoned.length - 1, 0)
   const self = zoned[selfRank]?.nodeId ?? memberOf(0).nodeId
-  const views = yield* SubscriptionRef.make<MembersView>(MembersViews.make(zoned))
+  const membership = yield* Members.make(self, zoned)
 
   const peers = zoned.map(
     (member, rank): Peer => ({
@@ -258,7 +255,7 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
         server,
         Layer.succeed(Store, { has: (_: Digest) => Effect.sync(() => me.cached) }),
         Layer.succeed(Transfer, { fetch: (request) => fetch(request) }),
-        Members.layerRef(self, views),
+        Layer.succeedContext(membership),
         Layer.succeedContext(metrics)
       ]),
       Layer.fresh
@@ -293,7 +290,7 @@ export const make = Effect.fnUntraced(function* (options: WorldOptions = {}) {
       fetch = next
     },
     deliver,
-    setMembers: (members: ReadonlyArray<Member>) => SubscriptionRef.set(views, MembersViews.make(members, 1)),
+    setMembers: (members: ReadonlyArray<Member>) => Context.get(membership, Members.Membership).set(members),
     members: zoned,
     counts: Context.get(metrics, RecordingMetrics.RecordingMetrics).counts
   }

@@ -9,6 +9,12 @@ import * as Ranks from "./internal/ranks.ts"
 /** How a remote peer stands to the membership (protocol, section 6). */
 export type Standing = "member" | "unrecognized" | "unevaluable"
 
+/** Several nodes that publish one peer id: whoever asks for one may reach another. */
+export interface Clash {
+  readonly peerId: PeerId
+  readonly nodeIds: ReadonlySet<NodeId>
+}
+
 /**
  * A view of the membership, built once per change. Who a peer is costs one
  * look-up; the first question about a digest's ranks hashes every member, and
@@ -19,13 +25,19 @@ export interface MembersView {
   readonly version: number
   /** False where no membership is wired: everyone is served, and nobody has a rank. */
   readonly wired: boolean
-  /** Each node once, in the order it was first listed. */
+  /**
+   * Each node once, in the order it was first listed. A node that is listed
+   * several times, as during a rolling update, is the first entry that has a peer
+   * id, or else its first.
+   */
   readonly members: ReadonlyArray<Member>
   /** The member with this node id. */
   readonly byNodeId: (nodeId: NodeId) => Option.Option<Member>
-  /** The member that publishes this peer id. */
+  /** The first entry that publishes this peer id, which may be another one of its node than `byNodeId` gives. */
   readonly byPeerId: (peerId: PeerId) => Option.Option<Member>
-  /** Whether a peer may ask, by the ids that members publish. */
+  /** The nodes that share peer ids, which they should not. */
+  readonly clashes: ReadonlyArray<Clash>
+  /** Whether a peer may ask, by the ids that all entries of members publish. */
   readonly standingOf: (peerId: PeerId) => Standing
   /**
    * The best `count` candidates for a digest, best first; all if there are fewer.
@@ -47,21 +59,31 @@ export interface MembersView {
   readonly update: (members: Iterable<Member>) => MembersView
 }
 
-/** A view of these members. A node id that is listed twice counts once, as first listed. */
+/** A first view of these members. Those that follow come from its `update`, and keep what it has learned about ranks. */
 export const make = (members: Iterable<Member>, version = 0): MembersView => build(members, version, true)
 
 const build = (listed: Iterable<Member>, version: number, wired: boolean, former?: Ranks.Ranks): MembersView => {
   const nodes = new Map<NodeId, Member>()
+  const peers = new Map<PeerId, Member>()
+  const sharers = new Map<PeerId, Set<NodeId>>()
   for (const member of listed) {
-    if (!nodes.has(member.nodeId)) nodes.set(member.nodeId, member)
+    const { nodeId, peerId } = member
+    const known = nodes.get(nodeId)
+    if (known === undefined || (Option.isNone(known.peerId) && Option.isSome(peerId))) nodes.set(nodeId, member)
+    if (Option.isNone(peerId)) continue
+    const other = peers.get(peerId.value)
+    if (other === undefined) peers.set(peerId.value, member)
+    else if (other.nodeId !== nodeId) {
+      const known = sharers.get(peerId.value)
+      if (known === undefined) sharers.set(peerId.value, new Set([other.nodeId, nodeId]))
+      else known.add(nodeId)
+    }
   }
   const members = [...nodes.values()]
   const everyone = [...nodes.keys()]
   const positions = new Map(everyone.map((nodeId, position) => [nodeId, position]))
-  const peers = new Map<PeerId, Member>()
   const zones = new Map<string, Array<NodeId>>()
   for (const member of members) {
-    if (Option.isSome(member.peerId)) peers.set(member.peerId.value, member)
     if (Option.isSome(member.zone)) {
       const zone = zones.get(member.zone.value)
       if (zone === undefined) zones.set(member.zone.value, [member.nodeId])
@@ -78,6 +100,7 @@ const build = (listed: Iterable<Member>, version: number, wired: boolean, former
     members,
     byNodeId: (nodeId) => Option.fromUndefinedOr(nodes.get(nodeId)),
     byPeerId: (peerId) => Option.fromUndefinedOr(peers.get(peerId)),
+    clashes: Array.from(sharers, ([peerId, nodeIds]) => ({ peerId, nodeIds })),
     standingOf(peerId) {
       if (!wired || peers.has(peerId)) return "member"
       return peers.size === 0 ? "unevaluable" : "unrecognized"

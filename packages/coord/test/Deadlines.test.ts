@@ -191,6 +191,23 @@ describe("The client's deadlines", () => {
   )
 
   test(
+    "say of a request that does not get away that it may have arrived",
+    Effect.gen(function* () {
+      const { join } = yield* Peers
+      const [peer, from] = [yield* join, yield* join]
+      yield* peer.transport.handle(protocolId, () => Effect.void)
+      const open: typeof from.transport.open = (...call) =>
+        Effect.map(from.transport.open(...call), (stream) => ({ ...stream, closeWrite: Effect.never }))
+      const { client } = yield* startClient({
+        peer: { ...from, transport: { ...from.transport, open } },
+        resolve: () => Effect.succeedSome(peer.address)
+      })
+      const { millis, result } = yield* inTime(Effect.flip(client.pullIntentQuery(target, wanted)))
+      assert.deepStrictEqual({ millis, reason: result.reason, phase: result.phase }, timedOut("request", 2000))
+    })
+  )
+
+  test(
     "end a call without a reply after 2 seconds",
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* callSilence(undefined, true), timedOut("reply", 2000))

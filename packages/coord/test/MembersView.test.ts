@@ -13,10 +13,6 @@ const stranger = PeerId.make("QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC")
 const member = (nodeId: string, fields: Partial<ConstructorParameters<typeof Member>[0]> = {}) =>
   new Member({
     nodeId: NodeId.make(nodeId),
-    peerId: Option.none(),
-    addresses: [],
-    contentAddress: Option.none(),
-    zone: Option.none(),
     ...fields
   })
 const names = ["node-a", "node-b", "node-c", "node-d"].map((name) => NodeId.make(name))
@@ -34,14 +30,47 @@ describe("MembersView", () => {
     assert.strictEqual(MembersView.none.rankOf(NodeId.make("node-a"), digest), -1)
   })
 
-  it("counts a node once, as it was first listed", () => {
-    const view = MembersView.make([
-      member("node-a", { peerId: Option.some(peerId) }),
+  it("counts a node once, in its first place, as its first entry that has a peer id", () => {
+    const [unpublished, first, second, other] = [
       member("node-a"),
+      member("node-a", { peerId: Option.some(peerId) }),
+      member("node-a", { peerId: Option.some(stranger) }),
       member("node-b")
-    ])
-    assert.strictEqual(view.members.length, 2)
-    assert.strictEqual(view.standingOf(peerId), "member")
+    ]
+    for (const [listed, expected] of [
+      [[first, second, other], first],
+      [[unpublished, other, second, first], second],
+      [[first, unpublished, other], first],
+      [[unpublished, other, unpublished], unpublished]
+    ] as const) {
+      const view = MembersView.make(listed)
+      assert.deepStrictEqual(view.members, [expected, other])
+      assert.deepStrictEqual(view.byNodeId(expected.nodeId), Option.some(expected))
+      assert.strictEqual(view.rankOf(other.nodeId, digest), Rendezvous.rankOf(names.slice(0, 2), other.nodeId, digest))
+    }
+  })
+
+  it("takes every peer id that any entry of a node publishes for a member's", () => {
+    const [old, young] = [peerId, stranger].map((id) => member("node-a", { peerId: Option.some(id) }))
+    const view = MembersView.make([old as Member, member("node-a"), young as Member])
+    for (const [id, entry] of [
+      [peerId, old],
+      [stranger, young]
+    ] as const) {
+      assert.strictEqual(view.standingOf(id), "member")
+      assert.deepStrictEqual(view.byPeerId(id), Option.some(entry as Member))
+    }
+    assert.deepStrictEqual(view.clashes, [])
+  })
+
+  it("tells which nodes share a peer id; it is the first one's", () => {
+    const sharing = ["node-a", "node-b", "node-c"].map((name) => member(name, { peerId: Option.some(peerId) }))
+    const view = MembersView.make([...sharing, ...sharing])
+    assert.deepStrictEqual(view.byPeerId(peerId), Option.fromUndefinedOr(sharing[0]))
+    assert.deepStrictEqual(
+      view.clashes.map(({ nodeIds }) => [...nodeIds]),
+      [sharing.map(({ nodeId }) => nodeId)]
+    )
   })
 
   it("tells members, strangers and the unevaluable apart", () => {

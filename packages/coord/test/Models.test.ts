@@ -140,7 +140,7 @@ describe("MembersView ranks as a fresh computation does", () => {
   const zones = [Option.none<string>(), Option.some("a"), Option.some("b")]
   const everyone = membersOf(12)
   const AnyMembers = Schema.Array(
-    Schema.Struct({ node: upTo(everyone.length - 1), zone: upTo(2), peer: upTo(everyone.length - 1) })
+    Schema.Struct({ node: upTo(everyone.length - 1), zone: upTo(2), peer: upTo(everyone.length) })
   )
 
   it.prop("after any changes of the membership", [Schema.Array(AnyMembers)], ([changes]) => {
@@ -151,12 +151,21 @@ describe("MembersView ranks as a fresh computation does", () => {
           new Member({
             ...(everyone[node] as Member),
             zone: zones[zone] ?? Option.none(),
-            peerId: Option.some(peerIdOf(peer))
+            // One in a while has none yet.
+            peerId: peer === everyone.length ? Option.none() : Option.some(peerIdOf(peer))
           })
       )
       view = view.update(members)
-      const first = members.filter((member, at) => members.findIndex(({ nodeId }) => nodeId === member.nodeId) === at)
-      const nodes = first.map(({ nodeId }) => nodeId)
+      const nodes = [...new Set(members.map(({ nodeId }) => nodeId))]
+      const first = nodes.map((nodeId) => {
+        const entries = members.filter((member) => member.nodeId === nodeId)
+        return (entries.find(({ peerId }) => Option.isSome(peerId)) ?? entries[0]) as Member
+      })
+      const published = members.flatMap(({ peerId }) => Option.toArray(peerId))
+      for (let peer = 0; peer < everyone.length; peer++) {
+        const otherwise = published.length === 0 ? "unevaluable" : "unrecognized"
+        assert.strictEqual(view.standingOf(peerIdOf(peer)), published.includes(peerIdOf(peer)) ? "member" : otherwise)
+      }
       assert.deepStrictEqual(view.members, first)
       for (const digest of digests) {
         for (const { nodeId } of everyone) {

@@ -3,7 +3,7 @@
  */
 import { noise } from "@chainsafe/libp2p-noise"
 import { yamux } from "@chainsafe/libp2p-yamux"
-import type { PeerId } from "@gantry/protocol"
+import { Member, type NodeId, type PeerId } from "@gantry/protocol"
 import { identify } from "@libp2p/identify"
 import type { Connection, Libp2p } from "@libp2p/interface"
 import { tcp } from "@libp2p/tcp"
@@ -14,6 +14,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { pipe } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -225,6 +226,25 @@ export const make: (options: Options) => Effect.Effect<Host["Service"], HostErro
     const multiaddrs = node.getMultiaddrs().map((address) => address.toString())
     return withLibp2p(Host.of({ peerId: identity.peerId, multiaddrs }), node)
   })
+
+/** This node as others should list it: where its host is, and what the host does not know. */
+export const member = (node: {
+  readonly nodeId: NodeId
+  /** `host:port` of the endpoint that hands out blobs. */
+  readonly contentAddress?: string | undefined
+  readonly zone?: string | undefined
+}): Effect.Effect<Member, never, Host> =>
+  Effect.map(
+    Host,
+    ({ multiaddrs, peerId }) =>
+      new Member({
+        nodeId: node.nodeId,
+        peerId: Option.some(peerId),
+        addresses: multiaddrs,
+        contentAddress: Option.fromUndefinedOr(node.contentAddress),
+        zone: Option.fromUndefinedOr(node.zone)
+      })
+  )
 
 /** Starts a host; its scope stops it, within seconds and whatever peers do. */
 export const layer = (options: Options): Layer.Layer<Host, HostError, Identity> => Layer.effect(Host, make(options))

@@ -16,6 +16,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { Host } from "./Host.ts"
 import * as ConnectionPool from "./internal/ConnectionPool.ts"
+import type { Dialing } from "./internal/dialing.ts"
 import { makeDuplex } from "./internal/duplex.ts"
 import { libp2pOf } from "./internal/libp2pOf.ts"
 import { maxStreamsPerConnection, silentMillis } from "./internal/limits.ts"
@@ -76,6 +77,10 @@ const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope>
     Effect.withFiber((fiber) => {
       const clock = fiber.getRef(Clock.Clock)
       const now = () => MonotonicClock.millisUnsafe(clock)
+      const dialing = (signal: AbortSignal): Dialing => ({
+        signal,
+        sleep: (millis, signal) => Effect.runPromiseWith(fiber.context)(Effect.sleep(millis), { signal })
+      })
       let opened: DuplexStream | undefined
 
       const propose = (stream: ConnectionPool.Opened) => {
@@ -86,7 +91,7 @@ const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope>
           linger,
           message: Buffer.concat([proposal, first]),
           proposalBytes: proposal.length,
-          openElsewhere: (failed, signal) => pool.openElsewhere(peer, protocol, failed, signal, now()),
+          openElsewhere: (failed, signal) => pool.openElsewhere(peer, protocol, failed, dialing(signal), now()),
           onSilence: (connection, isSilent) =>
             silence(fiber, () => pool.isReplaceable(peer, connection, now()) && isSilent()),
           answered: pool.answered,
@@ -95,7 +100,7 @@ const make: Effect.Effect<StreamTransport["Service"], never, Host | Scope.Scope>
       }
 
       const opening = Effect.callback<DuplexStream, OpenError>((resume, signal) => {
-        pool.open(peer, protocol, signal).then(
+        pool.open(peer, protocol, dialing(signal)).then(
           (stream) => {
             if (signal.aborted) return stream.stream.abort(new Error("nobody waits for the stream any more"))
             opened = propose(stream)

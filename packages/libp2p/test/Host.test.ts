@@ -1,7 +1,7 @@
 import { networkInterfaces } from "node:os"
 import { assert, describe, it } from "@effect/vitest"
 import { Host, Identity } from "@gantry/libp2p"
-import { maxMessageBytes, PeerId, parsePeerId } from "@gantry/protocol"
+import { Member, maxMessageBytes, NodeId, PeerId, parsePeerId } from "@gantry/protocol"
 import { identify } from "@libp2p/identify"
 import type { IdentifyResult } from "@libp2p/interface"
 import { multiaddr } from "@multiformats/multiaddr"
@@ -126,6 +126,21 @@ describe("Host", { timeout: 60_000 }, () => {
       assert.deepStrictEqual(told?.listenAddrs.map(String), ["/ip4/192.0.2.1/tcp/4001"])
       assert.includeMembers(told?.protocols ?? [], protocols)
       assert.strictEqual(asked, 1)
+    })
+  )
+
+  it.effect("says how others should list it", () =>
+    Effect.gen(function* () {
+      const { host } = yield* startNode({ announce: ["/ip4/192.0.2.1/tcp/4001"] })
+      const nodeId = NodeId.make("node-1")
+      const listed = (fields: Parameters<typeof Host.member>[0]) =>
+        Effect.provideService(Host.member(fields), Host.Host, host)
+      const known = { nodeId, peerId: Option.some(host.peerId), addresses: host.multiaddrs }
+      assert.deepStrictEqual(yield* listed({ nodeId }), new Member(known))
+      assert.deepStrictEqual(
+        yield* listed({ nodeId, contentAddress: "192.0.2.1:5000", zone: "a" }),
+        new Member({ ...known, contentAddress: Option.some("192.0.2.1:5000"), zone: Option.some("a") })
+      )
     })
   )
 

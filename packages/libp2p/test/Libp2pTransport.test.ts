@@ -199,6 +199,51 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
     })
   )
 
+  it.effect("tries the next address of a peer after a quarter of a second, and gives up the one that is silent", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* pair(echo)
+      const silent = [yield* listen(() => {}), yield* listen(() => {}), yield* listen(() => {})] as const
+      const addresses = [silent[0].address, silent[1].address, ...server.address.addresses, silent[2].address]
+      const opening = yield* Effect.forkChild(client.transport.open({ ...server.address, addresses }, protocol), {
+        startImmediately: true
+      })
+      for (const { sockets } of silent.slice(0, 2)) {
+        yield* eventually(() => sockets.size === 1)
+        assert.strictEqual(client.libp2p.getConnections().length, 0)
+        yield* TestClock.adjust("249 millis")
+        yield* turns(3)
+        assert.strictEqual(client.libp2p.getDialQueue().length, silent.filter(({ sockets }) => sockets.size > 0).length)
+        yield* TestClock.adjust("1 millis")
+      }
+      yield* Fiber.join(opening)
+      yield* eventually(() => silent.every(({ sockets }) => sockets.size === 0))
+      yield* TestClock.adjust("1 second")
+      yield* turns(3)
+      assert.strictEqual(client.libp2p.getConnections().length, 1)
+      assert.strictEqual(silent[2].sockets.size, 0)
+    })
+  )
+
+  it.effect("accepts nobody else at an address of a peer", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* pair(echo)
+      const other = yield* startNode()
+      const bare = [other, client].flatMap(({ address }) =>
+        address.addresses.map((text) => text.split("/p2p/")[0] ?? "")
+      )
+      const stray = { ...server.address, addresses: bare }
+      const error = yield* Effect.flip(Effect.scoped(client.transport.open(stray, protocol)))
+      assert.strictEqual(error.reason, "Unreachable")
+      assert.include(error.message, `leads to peer ${other.host.peerId}`)
+      yield* eventually(() => client.libp2p.getConnections().length === 0)
+      yield* client.transport.open({ ...stray, addresses: [...bare, ...server.address.addresses] }, protocol)
+      assert.deepStrictEqual(
+        client.libp2p.getConnections().map(({ remotePeer }) => remotePeer.toString()),
+        [server.host.peerId]
+      )
+    })
+  )
+
   it.effect("needs no addresses for a peer that is connected", () =>
     Effect.gen(function* () {
       const scope = yield* Effect.scope
@@ -573,7 +618,8 @@ describe("Libp2pTransport", { timeout: 60_000 }, () => {
       yield* eventually(() => nowhere.sockets.size === 1)
       yield* heal
       assert.strictEqual(yield* Fiber.join(asking), "ping")
-      yield* eventually(() => nowhere.sockets.size === 0)
+      yield* turns(3)
+      assert.deepStrictEqual(client.libp2p.getDialQueue(), [])
       assert.strictEqual(client.libp2p.getConnections().length, 1)
     })
   )

@@ -3,9 +3,9 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { CoordServer, Members } from "@gantry/coord"
 import { Host } from "@gantry/libp2p"
-import { Member, NodeId } from "@gantry/protocol"
+import { type Member, NodeId } from "@gantry/protocol"
 import { Fixtures } from "@gantry/testkit"
-import { Context, Effect, FileSystem, Layer, Option } from "effect"
+import { Context, Effect, FileSystem, Layer } from "effect"
 import { askBest, node, Origin, tcp } from "./readme/Node.ts"
 
 const read = (path: string) => readFileSync(new URL(path, import.meta.url), "utf8")
@@ -39,16 +39,8 @@ describe("The README", () => {
           )
         )
       const puller = yield* start("puller", [])
-      const { multiaddrs, peerId } = Context.get(puller, Host.Host)
-      const requester = yield* start("requester", [
-        new Member({
-          nodeId: NodeId.make("puller"),
-          peerId: Option.some(peerId),
-          addresses: multiaddrs,
-          contentAddress: Option.none(),
-          zone: Option.none()
-        })
-      ])
+      const member = yield* Effect.provide(Host.member({ nodeId: NodeId.make("puller") }), puller)
+      const requester = yield* start("requester", [member])
       const digest = Fixtures.digestOf("a layer")
       const [outcome] = yield* Effect.provide(askBest(digest), requester)
       assert.strictEqual(outcome?.verdict._tag, "Started")

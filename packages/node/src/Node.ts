@@ -33,12 +33,11 @@ import {
   RegistryHttp,
   type RegistryHttpError
 } from "@gantry/oci"
-import { Member } from "@gantry/protocol"
+import type { Member } from "@gantry/protocol"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 
 /** What makes a node reachable. */
@@ -163,14 +162,7 @@ export const layer = (
 export const self: Effect.Effect<Member, never, BlobEndpoint.BlobEndpoint | Host.Host | Members.Members> = Effect.gen(
   function* () {
     const members = yield* Members.Members
-    const host = yield* Host.Host
     const endpoint = yield* BlobEndpoint.BlobEndpoint
-    return new Member({
-      nodeId: members.self,
-      peerId: Option.some(host.peerId),
-      addresses: host.multiaddrs,
-      contentAddress: Option.some(endpoint.address),
-      zone: Option.none()
-    })
+    return yield* Host.member({ nodeId: members.self, contentAddress: endpoint.address })
   }
 )

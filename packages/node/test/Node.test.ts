@@ -3,11 +3,11 @@ import type { AddressInfo } from "node:net"
 import { NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
 import { ColdStart } from "@gantry/coldstart"
-import { Members, MembersView } from "@gantry/coord"
+import { Members } from "@gantry/coord"
 import * as Node from "@gantry/node/Node"
 import { BlobStore } from "@gantry/oci"
 import { Member, NodeId, OriginRef, Registry, Repository } from "@gantry/protocol"
-import { ConfigProvider, Context, Effect, FileSystem, Layer, Option, SubscriptionRef } from "effect"
+import { ConfigProvider, Context, Effect, FileSystem, Layer, Option } from "effect"
 
 const blob = new TextEncoder().encode("the bytes of a layer")
 const ref = new OriginRef({
@@ -39,7 +39,6 @@ it.live("asks registries through the proxy of the environment, and peers never",
     const proxy = yield* serveProxy
     const files = yield* FileSystem.FileSystem
     const directory = yield* files.makeTempDirectoryScoped()
-    const view = yield* SubscriptionRef.make(MembersView.make([]))
     const environment = ConfigProvider.layer(
       ConfigProvider.fromEnv({ env: { HTTP_PROXY: proxy.url, DOCKER_CONFIG: directory } })
     )
@@ -52,14 +51,15 @@ it.live("asks registries through the proxy of the environment, and peers never",
             registries: { upstreams: { [ref.registry]: { plainHttp: true } } },
             coldStart: { fallbackDelay: "1 millis", deadline: "2 seconds" }
           }).pipe(
-            Layer.provideMerge([BlobStore.layerMemory(), Members.layerRef(NodeId.make(name), view)]),
+            Layer.provideMerge([BlobStore.layerMemory(), Members.layerDynamic(NodeId.make(name))]),
             Layer.provide(environment)
           )
         )
       )
     const [first, second] = [yield* start("first"), yield* start("second")]
     const members = yield* Effect.forEach([first, second], (node) => Effect.provide(Node.self, node))
-    const join = (listed: ReadonlyArray<Member>) => SubscriptionRef.set(view, MembersView.make(listed))
+    const join = (listed: ReadonlyArray<Member>) =>
+      Effect.forEach([first, second], (node) => Context.get(node, Members.Membership).set(listed))
     const obtain = (node: typeof first) =>
       Context.get(node, ColdStart.ColdStart).obtain({ ref, kind: "layer", size: Option.none() })
 

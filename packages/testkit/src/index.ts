@@ -4,7 +4,6 @@
 export * as Fixtures from "./Fixtures.ts"
 export * as MemoryNetwork from "./MemoryNetwork.ts"
 export * as RecordingMetrics from "./RecordingMetrics.ts"
-export * as TestMembers from "./TestMembers.ts"
 export * as TestNegativeCache from "./TestNegativeCache.ts"
 export * as TestPeerResolver from "./TestPeerResolver.ts"
 export * as TestPump from "./TestPump.ts"

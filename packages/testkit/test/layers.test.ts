@@ -1,5 +1,4 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Members } from "@gantry/coord/Members"
 import { Metrics } from "@gantry/coord/Metrics"
 import { NegativeCache } from "@gantry/coord/NegativeCache"
 import { PeerResolver } from "@gantry/coord/PeerResolver"
@@ -10,14 +9,13 @@ import { Digest, OriginRef, parsePeerId, timestampFromMillis } from "@gantry/pro
 import {
   Fixtures,
   RecordingMetrics,
-  TestMembers,
   TestNegativeCache,
   TestPeerResolver,
   TestPump,
   TestStore,
   TestTransfer
 } from "@gantry/testkit"
-import { Duration, Effect, Exit, Fiber, Option, Stream } from "effect"
+import { Duration, Effect, Exit, Fiber, Option } from "effect"
 import { TestClock } from "effect/testing"
 
 const { A, ONE, TWO, nodeIdOf, peerIdOf, registry, repository } = Fixtures
@@ -95,30 +93,6 @@ describe("TestStore", () => {
       assert.isTrue(yield* Fiber.join(hanging))
       assert.deepStrictEqual(yield* control.asked, [ONE, TWO, TWO, TWO])
     }).pipe(Effect.provide(TestStore.layer([ONE])))
-  )
-})
-
-describe("TestMembers", () => {
-  it.effect("shows every change with a greater version", () =>
-    Effect.gen(function* () {
-      const members = yield* Members
-      const control = yield* TestMembers.TestMembers
-      assert.strictEqual(members.self, nodeIdOf(0))
-      const watching = yield* members.changes.pipe(
-        Stream.map((view) => [view.version, view.members.length]),
-        Stream.take(3),
-        Stream.runCollect,
-        Effect.forkChild({ startImmediately: true })
-      )
-      yield* control.update((known) => [...known, Fixtures.memberOf(2)])
-      yield* control.update(() => [])
-      assert.strictEqual((yield* members.view).version, 2)
-      assert.deepStrictEqual(yield* Fiber.join(watching), [
-        [0, 2],
-        [1, 3],
-        [2, 0]
-      ])
-    }).pipe(Effect.provide(TestMembers.layer(nodeIdOf(0), Fixtures.members(2))))
   )
 })
 

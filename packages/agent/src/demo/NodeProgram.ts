@@ -3,7 +3,7 @@
  * the process.
  */
 import { flushCompileCache } from "node:module"
-import { CoordClient, Members, MembersView, PullLog } from "@gantry/coord"
+import { CoordClient, Members, PullLog } from "@gantry/coord"
 import * as ImagePull from "@gantry/node/ImagePull"
 import * as Node from "@gantry/node/Node"
 import { BlobStore, ImageLayout } from "@gantry/oci"
@@ -24,7 +24,6 @@ import type * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Arrivals from "./Arrivals.ts"
 import { type Command, commandLine, type Event, eventLine, maxLineBytes, type Start } from "./NodeMessage.ts"
 import * as SlowClock from "./SlowClock.ts"
@@ -61,10 +60,9 @@ export const run = Effect.gen(function* () {
 /** Runs the node until there are no more commands. What the pump has yet to record is told after the node has stopped. */
 const serve = Effect.fnUntraced(
   function* (start: Start, commands: Commands, tell: Tell) {
-    const view = yield* SubscriptionRef.make(MembersView.make([]))
     const arrivals = Arrivals.make()
     const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)
-    const services = yield* Layer.buildWithScope(nodeLayer(start, view, arrivals), scope)
+    const services = yield* Layer.buildWithScope(nodeLayer(start, arrivals), scope)
     const { pulls } = Context.get(services, PullLog.PullLog)
     const telling = yield* Effect.forkScoped(Stream.runForEach(pulls, tellPull(tell)), { startImmediately: true })
     yield* Effect.gen(function* () {
@@ -72,7 +70,7 @@ const serve = Effect.fnUntraced(
       yield* tell({ _tag: "Ready", member: yield* Node.self })
       // Otherwise those that start later would have to wait for this one's end to profit from it.
       yield* Effect.sync(flushCompileCache)
-      yield* Stream.runForEach(Stream.fromQueue(commands), (command) => obey(command, view, arrivals, tell))
+      yield* Stream.runForEach(Stream.fromQueue(commands), (command) => obey(command, arrivals, tell))
     }).pipe(Effect.provideContext(services), Effect.scoped)
     yield* Scope.close(scope, Exit.void)
     yield* Fiber.join(telling)
@@ -87,11 +85,7 @@ const serve = Effect.fnUntraced(
  */
 const patience = "30 seconds"
 
-const nodeLayer = (
-  { dockerConfig, directory, identityFile, nodeId, upstreams }: Start,
-  view: SubscriptionRef.SubscriptionRef<MembersView.MembersView>,
-  arrivals: Arrivals.Arrivals
-) =>
+const nodeLayer = ({ dockerConfig, directory, identityFile, nodeId, upstreams }: Start, arrivals: Arrivals.Arrivals) =>
   Node.layer({
     identityFile,
     listen: ["/ip4/127.0.0.1/tcp/0"],
@@ -110,20 +104,15 @@ const nodeLayer = (
     coldStart: { roundTimeout: patience, pleasePullTimeout: patience }
   }).pipe(
     Layer.updateService(BlobStore.BlobStore, arrivals.watch),
-    Layer.provideMerge([ImageLayout.layer({ directory }), Members.layerRef(nodeId, view)])
+    Layer.provideMerge([ImageLayout.layer({ directory }), Members.layerDynamic(nodeId)])
   )
 
-const obey = Effect.fnUntraced(function* (
-  command: Command,
-  view: SubscriptionRef.SubscriptionRef<MembersView.MembersView>,
-  arrivals: Arrivals.Arrivals,
-  tell: Tell
-) {
+const obey = Effect.fnUntraced(function* (command: Command, arrivals: Arrivals.Arrivals, tell: Tell) {
   switch (command._tag) {
     case "Start":
       return yield* Effect.die(new Error("told to start twice"))
     case "Join":
-      yield* SubscriptionRef.update(view, (current) => current.update(command.members))
+      yield* Members.Membership.use(({ set }) => set(command.members))
       return yield* tell({ _tag: "Joined" })
     case "Greet":
       return yield* greet(command.nodeId, command.digest, tell)

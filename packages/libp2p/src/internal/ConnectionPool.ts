@@ -7,7 +7,8 @@ import type { PeerId } from "@gantry/protocol"
 import type { Connection, Libp2p, Stream } from "@libp2p/interface"
 import { peerIdFromString } from "@libp2p/peer-id"
 import { type Multiaddr, multiaddr } from "@multiformats/multiaddr"
-import { deadConnectionMillis, maxStreamsPerConnection, patientMillis } from "./limits.ts"
+import { type Dialing, dialInTurn } from "./dialing.ts"
+import { deadConnectionMillis, maxAddressesPerPeer, maxStreamsPerConnection, patientMillis } from "./limits.ts"
 
 /** A stream of which nothing has been sent yet. */
 export interface Opened {
@@ -23,7 +24,7 @@ export interface Opened {
  */
 export interface ConnectionPool {
   /** Opens a stream in the connection that is kept for the peer, or in a new one. */
-  readonly open: (peer: PeerAddress, protocol: string, signal: AbortSignal) => Promise<Opened>
+  readonly open: (peer: PeerAddress, protocol: string, dialing: Dialing) => Promise<Opened>
   /**
    * Opens a stream in another connection than the one that failed. It is made
    * now if the peer has addresses, and kept from then on.
@@ -32,7 +33,7 @@ export interface ConnectionPool {
     peer: PeerAddress,
     protocol: string,
     failed: Connection,
-    signal: AbortSignal,
+    dialing: Dialing,
     now: number
   ) => Promise<Opened>
   /**
@@ -47,9 +48,9 @@ export interface ConnectionPool {
   readonly unanswered: (connection: Connection, askedAt: number, now: number) => void
 }
 
-/** The addresses that can be this peer's, each with its id, so that nobody else is accepted there. */
+/** The first addresses that can be this peer's, each with its id, so that nobody else is accepted there. */
 const addressesOf = ({ addresses, peerId }: PeerAddress): Array<Multiaddr> =>
-  addresses.flatMap((text) => {
+  addresses.slice(0, maxAddressesPerPeer).flatMap((text) => {
     try {
       const address = multiaddr(text)
       const named = address.getComponents().findLast(({ name }) => name === "p2p")?.value
@@ -93,7 +94,8 @@ export const make = (node: Libp2p): ConnectionPool => {
   const findStanding = (peerId: PeerId): Connection | undefined =>
     node.getConnections(peerIdFromString(peerId)).find(({ status }) => status === "open")
 
-  const dial = async (peer: PeerAddress, signal: AbortSignal): Promise<Connection> => {
+  const dial = async (peer: PeerAddress, dialing: Dialing): Promise<Connection> => {
+    const { signal } = dialing
     // Such a dial would fail whoever joins it; it leaves the queue within the turn.
     if (givenUp.has(peer.peerId)) await setImmediate()
     signal.addEventListener("abort", () => {
@@ -101,8 +103,9 @@ export const make = (node: Libp2p): ConnectionPool => {
       void setImmediate().then(() => givenUp.delete(peer.peerId))
     })
     const addresses = addressesOf(peer)
+    if (addresses.length > 1) return dialInTurn(node, peer.peerId, addresses, dialing)
     // Without force it would give back a connection that stands, whatever is wrong with it.
-    return node.dial(addresses.length > 0 ? addresses : peerIdFromString(peer.peerId), { signal, force: true })
+    return node.dial(addresses[0] ?? peerIdFromString(peer.peerId), { signal, force: true })
   }
 
   const newStream = async (connection: Connection, protocol: string, signal: AbortSignal): Promise<Stream> => {
@@ -121,14 +124,14 @@ export const make = (node: Libp2p): ConnectionPool => {
     find: () => Connection | undefined,
     peer: PeerAddress,
     protocol: string,
-    signal: AbortSignal
+    dialing: Dialing
   ): Promise<Opened> => {
     if (node.status !== "started") throw new Error("this host is stopped")
     for (let attempt = 1; ; attempt++) {
       const found = find()
-      const connection = found ?? (await dial(peer, signal))
+      const connection = found ?? (await dial(peer, dialing))
       try {
-        const stream = await newStream(connection, protocol, signal)
+        const stream = await newStream(connection, protocol, dialing.signal)
         keep(peer.peerId, connection)
         return { stream, connection, isKept: found !== undefined }
       } catch (cause) {
@@ -138,14 +141,14 @@ export const make = (node: Libp2p): ConnectionPool => {
   }
 
   return {
-    open: (peer, protocol, signal) =>
-      openIn(() => findKept(peer.peerId) ?? findStanding(peer.peerId), peer, protocol, signal),
+    open: (peer, protocol, dialing) =>
+      openIn(() => findKept(peer.peerId) ?? findStanding(peer.peerId), peer, protocol, dialing),
 
-    async openElsewhere(peer, protocol, failed, signal, now) {
+    async openElsewhere(peer, protocol, failed, dialing, now) {
       const other = (connection: Connection | undefined) => (connection === failed ? undefined : connection)
       const isDialable = addressesOf(peer).length > 0
       const find = () => other(findKept(peer.peerId)) ?? (isDialable ? undefined : other(findStanding(peer.peerId)))
-      const opened = await openIn(find, peer, protocol, signal)
+      const opened = await openIn(find, peer, protocol, dialing)
       if (!opened.isKept) replacedAt.set(opened.connection, now)
       return opened
     },

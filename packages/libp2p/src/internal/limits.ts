@@ -39,6 +39,13 @@ export const maxParallelDials = 256
 /** Dials that wait for a place; more fail at once. A node may ask about many layers at three ranks each. */
 export const maxDialQueueLength = 4_096
 
+/**
+ * How long an address may lead nowhere before the next one is tried as well.
+ * That is the delay of "Happy Eyeballs" (RFC 8305, section 5): eight addresses
+ * can be tried within the time of a call.
+ */
+export const nextAddressMillis = 250
+
 /** Addresses tried for one peer: both IP versions on a few interfaces. */
 export const maxAddressesPerPeer = 16
 

@@ -8,13 +8,7 @@ import { askBest, node, Origin } from "./Node.ts"
 
 const digest = Fixtures.digestOf("a layer")
 const peerId = Fixtures.peerIdOf(1)
-const puller = new Member({
-  nodeId: NodeId.make("puller"),
-  peerId: Option.some(peerId),
-  addresses: [],
-  contentAddress: Option.none(),
-  zone: Option.none()
-})
+const puller = new Member({ nodeId: NodeId.make("puller"), peerId: Option.some(peerId) })
 
 /** The node of the program, on a network in memory, with an origin that takes three seconds. */
 const join = Effect.fnUntraced(function* (peer: typeof peerId, self: string) {

@@ -766,7 +766,7 @@ export const coordServerSuite = (name: string, network: Layer.Layer<Peers>) => {
             view: Effect.sync(() => view)
           })
           assert.deepStrictEqual(yield* ask(from, server.peer, query), Option.none())
-          view = MembersView.make([memberOf(NodeId.make("a"), someone), memberOf(NodeId.make("b"), from)], 1)
+          view = view.update([memberOf(NodeId.make("a"), someone), memberOf(NodeId.make("b"), from)])
           assert.isTrue(Option.isSome(yield* ask(from, server.peer, query)))
         })
       )
