@@ -17,7 +17,7 @@ describe("The README", () => {
       assert.isAtMost(program.trimEnd().split("\n").length, 60)
       assert.include(
         read("../../../README.md"),
-        `<!-- packages/libp2p/test/readme/${file} -->\n\`\`\`ts\n${program}\`\`\``
+        `<!-- packages/examples/test/readme/${file} -->\n\`\`\`ts\n${program}\`\`\``
       )
     })
   }
