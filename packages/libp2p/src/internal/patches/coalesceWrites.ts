@@ -52,7 +52,8 @@ const coalesce = (connection: MessageStream): (() => void) => {
   connection.send = (bytes) => {
     // Throws the error that says so.
     if (connection.status !== "open") return send(bytes)
-    if (waiting.length === 0) process.nextTick(flush)
+    // By then everything has been answered that came together, and the promises on the way have settled.
+    if (waiting.length === 0) setImmediate(flush)
     waiting.push(bytes.subarray())
     // Whether the connection took the turns before. What one turn may add is bounded by the windows of its streams.
     return !connection.writableNeedsDrain
