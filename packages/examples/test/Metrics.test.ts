@@ -1,8 +1,8 @@
 import { assert, it } from "@effect/vitest"
-import { CoordServer, Members, MembersView, StreamTransport } from "@gantry/coord"
+import { CoordServer, Members, StreamTransport } from "@gantry/coord"
 import { Member, NodeId } from "@gantry/protocol"
 import { Fixtures, MemoryNetwork } from "@gantry/testkit"
-import { Context, Effect, Layer, Option, SubscriptionRef } from "effect"
+import { Context, Effect, Layer, Option } from "effect"
 import { PrometheusMetrics } from "effect/observability"
 import { askBest, node, Origin } from "./readme/Node.ts"
 
@@ -19,7 +19,7 @@ const puller = new Member({
 it.effect("a member that joins later is asked, and the metrics of it go to Prometheus", () =>
   Effect.gen(function* () {
     const network = yield* MemoryNetwork.MemoryNetwork
-    const join = (peer: typeof peerId, members: Layer.Layer<Members.Members>) =>
+    const join = <M>(peer: typeof peerId, members: Layer.Layer<Members.Members | M>) =>
       Layer.build(
         Layer.fresh(
           node.pipe(
@@ -31,14 +31,13 @@ it.effect("a member that joins later is asked, and the metrics of it go to Prome
           )
         )
       )
-    const membership = yield* SubscriptionRef.make(MembersView.make([]))
     const server = Context.get(
       yield* join(peerId, Members.layerStatic(puller.nodeId, [puller])),
       CoordServer.CoordServer
     )
-    const requester = yield* join(Fixtures.peerIdOf(2), Members.layerRef(NodeId.make("requester"), membership))
+    const requester = yield* join(Fixtures.peerIdOf(2), Members.layerDynamic(NodeId.make("requester")))
 
-    yield* SubscriptionRef.update(membership, (view) => view.update([puller]))
+    yield* Context.get(requester, Members.Membership).set([puller])
     const [outcome] = yield* Effect.provide(askBest(digest), requester)
     assert.strictEqual(outcome?.verdict._tag, "Started")
     while (!(yield* server.localPullIntent(digest)).hasCached) yield* Effect.yieldNow
