@@ -251,7 +251,7 @@ describe("ImageLayout", () => {
         let broken = ""
         const breaking = layerFileSystem((real) => ({
           open: (path, options) =>
-            broken === "open" && options?.flag === "wx"
+            broken === "open" && options?.flag === "wx+"
               ? Effect.fail(errno(code))
               : Effect.map(real.open(path, options), (file) =>
                   replaceIn(file, {

@@ -33,7 +33,7 @@ export const agent = Command.make(
       Layer.provide(settings)
     )
     yield* Signals.endAtSecond
-    yield* Layer.launch(program).pipe(
+    return yield* Layer.launch(program).pipe(
       Effect.mapError((cause) => new AgentFailed({ cause })),
       Effect.onInterrupt(() => Signals.isAsked)
     )
