@@ -21,7 +21,6 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { CoordConfig } from "./CoordConfig.ts"
 import type { Inflight } from "./Inflight.ts"
@@ -197,8 +196,7 @@ const make: Effect.Effect<
     }
     const results = yield* answers.pleasePull(
       new PleasePullRequest({ registry, repository, kind, digests }, { disableChecks: true }),
-      (digest) => ({ rule: "please_pull", requester: peerId, rank: answers.rankOf(digest, view) }),
-      Option.some(view),
+      (digest) => Effect.map(answers.rank(digest, view), (rank) => ({ rule: "please_pull", requester: peerId, rank })),
       budget
     )
     return { reply: { _tag: "PleasePullResponse" as const, results }, served: metrics.pleasePullServed }
@@ -223,9 +221,8 @@ const make: Effect.Effect<
     const { kind, registry, repository } = request
     const outcomes = yield* Effect.forEach(Arr.chunksOf(request.digests, config.maxDigestsPerPleasePull), (digests) =>
       answers.pleasePull(
-        new PleasePullRequest({ registry, repository, kind, digests }, { disableChecks: true }),
-        () => reason,
-        Option.none(),
+        new PleasePullRequest({ registry, repository, kind, digests }),
+        () => Effect.succeed(reason),
         config.dispatchTimeout
       )
     )

@@ -29,7 +29,6 @@ import { forgetPeers } from "./internal/patches/forgetPeers.ts"
 import { keepUnreadBytes } from "./internal/patches/keepUnreadBytes.ts"
 import { limitFrameSize } from "./internal/patches/limitFrameSize.ts"
 import { listConnections } from "./internal/patches/listConnections.ts"
-import { selectAtOnce } from "./internal/patches/selectAtOnce.ts"
 import { silenceLoggers } from "./internal/patches/silenceLoggers.ts"
 
 /**
@@ -160,7 +159,6 @@ const create = (options: Options, identity: Identity["Service"]) => {
     services: {
       forgetPeers,
       listConnections,
-      selectAtOnce: selectAtOnce(Limits.handshakeMillis),
       // A peer that dials us brings all that we need to know of it.
       identify: identify({ runOnConnectionOpen: false })
     }

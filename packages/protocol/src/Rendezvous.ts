@@ -18,14 +18,15 @@ export interface Scored {
 export const score = (nodeId: NodeId, digest: Digest): string => Crypto.hash("sha256", nodeId + digest, "hex")
 
 /**
- * The first 32 bits of a score as a number: for whoever keeps scores of
+ * The first 48 bits of a score as a number: for whoever keeps scores of
  * thousands of nodes. The larger number has the better score; of equal ones
  * only {@link compare} knows.
  */
 export const leadingBits = (nodeId: NodeId, digest: Digest): number => {
   const bytes = Crypto.hash("sha256", nodeId + digest, "binary")
-  const low = (bytes.charCodeAt(1) << 16) | (bytes.charCodeAt(2) << 8) | bytes.charCodeAt(3)
-  return bytes.charCodeAt(0) * 0x1_00_00_00 + low
+  let bits = 0
+  for (let index = 0; index < 6; index++) bits = bits * 0x100 + bytes.charCodeAt(index)
+  return bits
 }
 
 /**

@@ -74,7 +74,10 @@ export const makeAnswers = Effect.gen(function* () {
     )
 
   /** This node's rank for a digest; -1 for a stranger. */
-  const rankOf = (digest: Digest, view: MembersView): number => view.rankOf(members.self, digest)
+  const rank = (digest: Digest, view: MembersView): Effect.Effect<number> => {
+    const ranked = Effect.sync(() => view.rankOf(members.self, digest))
+    return Effect.suspend(() => (view.isRanked(digest) ? ranked : Effect.andThen(hash(digest, view), ranked)))
+  }
 
   /** The answer to a query, from one view of the membership (protocol, section 4). */
   const pullIntent = Effect.fnUntraced(function* (digest: Digest, view: MembersView, budget: Duration.Duration) {
@@ -82,13 +85,12 @@ export const makeAnswers = Effect.gen(function* () {
     const running = yield* inflight.lookup(digest)
     // What is here is not failing here: a reader that trusts failures would give up on it.
     const failure = cached ? Option.none() : yield* negativeCache.lookup(digest)
-    if (!view.isRanked(digest)) yield* hash(digest, view)
     return new PullIntent({
       hasCached: cached,
       inFlight: Option.isSome(running),
       startedAt: Option.map(running, (entry) => entry.startedAt),
       progress: Option.map(running, (entry) => entry.progress),
-      hrwRank: rankOf(digest, view),
+      hrwRank: yield* rank(digest, view),
       recentlyFailed: Option.isSome(failure),
       cooldownUntil: Option.map(failure, (entry) => entry.cooldownUntil),
       failureClass: Option.match(failure, { onNone: () => "unspecified", onSome: (entry) => entry.failureClass })
@@ -115,13 +117,11 @@ export const makeAnswers = Effect.gen(function* () {
   /**
    * One outcome per digest, in order. Whatever goes wrong on the way, the digests
    * that were decided keep their outcome: their pulls have begun, and a reply
-   * that is lost recruits another puller (protocol, section 9). The view is the
-   * one that the reasons look at, if they do.
+   * that is lost recruits another puller (protocol, section 9).
    */
   const pleasePull = Effect.fnUntraced(function* (
     { digests, kind, registry, repository }: PleasePullRequest,
-    reasonOf: (digest: Digest) => PullReason,
-    view: Option.Option<MembersView>,
+    reasonOf: (digest: Digest) => Effect.Effect<PullReason>,
     budget: Duration.Duration
   ) {
     const results: Array<PumpResult> = []
@@ -130,10 +130,8 @@ export const makeAnswers = Effect.gen(function* () {
       while: () => results.length < digests.length,
       body: () => {
         const digest = digests[results.length] as Digest
-        const pull = () =>
-          pump.pull({ ref: OriginRef.ofChecked(registry, repository, digest), kind, reason: reasonOf(digest) })
-        const isReady = Option.isNone(view) || view.value.isRanked(digest)
-        return isReady ? pull() : Effect.flatMap(hash(digest, view.value), pull)
+        const ref = OriginRef.ofChecked(registry, repository, digest)
+        return Effect.flatMap(reasonOf(digest), (reason) => pump.pull({ ref, kind, reason }))
       },
       step: (result: PumpResult) => void results.push(result)
     }).pipe(
@@ -150,7 +148,7 @@ export const makeAnswers = Effect.gen(function* () {
     return outcomes
   })
 
-  return { pullIntent, pleasePull, rankOf }
+  return { pullIntent, pleasePull, rank }
 })
 
 const verdictOf = (result: PumpResult): Verdict => {

@@ -5,7 +5,7 @@
  */
 import { type Digest, type NodeId, Rendezvous } from "@gantry/protocol"
 
-/** How many digests are remembered: the layers of several images that roll out at once, at four bytes a member. */
+/** How many digests are remembered: the layers of several images that roll out at once, at eight bytes a member. */
 const digestsKept = 256
 
 /** Nodes that are hashed for a digest in less time than a fiber takes to wait for its turn. */
@@ -32,44 +32,26 @@ export interface Ranks {
 interface Hashed {
   /** Where a node's numbers are. */
   readonly slots: Map<NodeId, number>
-  /** The leading bits of every score, by slot; 0 where nobody asked. */
-  readonly leading: Recent<Uint32Array>
+  /** The leading bits of every score, by slot; NaN where nobody asked. */
+  readonly leading: Map<Digest, Float64Array>
   /** Up to which position the nodes were hashed for a digest in slices, until all of them are. */
-  readonly begun: Recent<number>
+  readonly begun: Map<Digest, number>
 }
 
-const nothing = (): Hashed => ({ slots: new Map(), leading: makeRecent(), begun: makeRecent() })
+const nothing = (): Hashed => ({ slots: new Map(), leading: new Map(), begun: new Map() })
 
-/** What is kept for the digests asked about last. */
-interface Recent<A> {
-  readonly get: (digest: Digest) => A | undefined
-  readonly delete: (digest: Digest) => void
-  /** Looks up, or makes, what is kept. Where a digest has to go, what was kept for it may be used again. */
-  readonly recall: (digest: Digest, make: (known: A | undefined, spare: A | undefined) => A) => A
-}
-
-const makeRecent = <A>(): Recent<A> => {
-  /** The longest unasked first, give or take half of them. */
-  const entries = new Map<Digest, { value: A; readonly arrival: number }>()
-  let arrivals = 0
-  return {
-    get: (digest) => entries.get(digest)?.value,
-    delete: (digest) => void entries.delete(digest),
-    recall(digest, make) {
-      const known = entries.get(digest)
-      // It moves to the end only once many have come after it: a batch asks for hundreds again and again.
-      if (known !== undefined && arrivals - known.arrival < digestsKept / 2) {
-        known.value = make(known.value, undefined)
-        return known.value
-      }
-      const oldest = known === undefined && entries.size === digestsKept ? entries.keys().next().value : undefined
-      const spare = oldest === undefined ? undefined : entries.get(oldest)?.value
-      entries.delete(oldest ?? digest)
-      const value = make(known?.value, spare)
-      entries.set(digest, { value, arrival: ++arrivals })
-      return value
-    }
-  }
+/**
+ * Looks up, or makes, what a map keeps for the digests asked about last. Where
+ * one has to go, what was kept for it may be used again.
+ */
+const recall = <A>(map: Map<Digest, A>, digest: Digest, make: (known: A | undefined, spare: A | undefined) => A): A => {
+  const known = map.get(digest)
+  const oldest = known === undefined && map.size === digestsKept ? map.keys().next().value : undefined
+  const spare = oldest === undefined ? undefined : map.get(oldest)
+  map.delete(oldest ?? digest)
+  const value = make(known, spare)
+  map.set(digest, value)
+  return value
 }
 
 export const make = (nodes: ReadonlyArray<NodeId>): Ranks => build(nodes, nothing())
@@ -80,29 +62,29 @@ const build = (nodes: ReadonlyArray<NodeId>, hashed: Hashed): Ranks => {
   }
   const slots = Uint32Array.from(nodes, (nodeId) => hashed.slots.get(nodeId) as number)
   /** The ranks that were asked for, by position. */
-  const ranksOf = makeRecent<Map<number, number>>()
+  const ranksOf = new Map<Digest, Map<number, number>>()
 
   /** Room for the leading bits of all nodes. */
-  const roomFor = (known: Uint32Array | undefined, spare: Uint32Array | undefined): Uint32Array => {
+  const roomFor = (known: Float64Array | undefined, spare: Float64Array | undefined): Float64Array => {
     if (known !== undefined && known.length >= hashed.slots.size) return known
     // New arrays of this size, one per digest, would have the garbage collector stop everything again and again.
     const isLarge = spare !== undefined && spare.length >= hashed.slots.size
-    const leading = (isLarge ? spare : new Uint32Array(hashed.slots.size)).fill(0)
+    const leading = (isLarge ? spare : new Float64Array(hashed.slots.size)).fill(Number.NaN)
     if (known !== undefined) leading.set(known)
     return leading
   }
 
   /** The leading bits for a digest, with those of the nodes between two positions. */
-  const hash = (digest: Digest, from: number, to: number): Uint32Array => {
-    const leading = hashed.leading.recall(digest, roomFor)
+  const hash = (digest: Digest, from: number, to: number): Float64Array => {
+    const leading = recall(hashed.leading, digest, roomFor)
     for (let position = from; position < to; position++) {
       const slot = slots[position] as number
-      if (leading[slot] === 0) leading[slot] = Rendezvous.leadingBits(nodes[position] as NodeId, digest)
+      if (Number.isNaN(leading[slot])) leading[slot] = Rendezvous.leadingBits(nodes[position] as NodeId, digest)
     }
     return leading
   }
 
-  const leadingFor = (digest: Digest): Uint32Array => {
+  const leadingFor = (digest: Digest): Float64Array => {
     hashed.begun.delete(digest)
     return hash(digest, 0, nodes.length)
   }
@@ -112,23 +94,22 @@ const build = (nodes: ReadonlyArray<NodeId>, hashed: Hashed): Ranks => {
     return { nodeId, score: Rendezvous.score(nodeId, digest) }
   }
 
-  const isBetter = (a: number, b: number, leading: Uint32Array, digest: Digest): boolean => {
+  const isBetter = (a: number, b: number, leading: Float64Array, digest: Digest): boolean => {
     const lead = (leading[slots[a] as number] as number) - (leading[slots[b] as number] as number)
     return lead === 0 && a !== b ? Rendezvous.compare(scoreAt(a, digest), scoreAt(b, digest)) < 0 : lead > 0
   }
 
   return {
-    isReady: (digest) =>
-      nodes.length <= fewNodes || (hashed.leading.get(digest) !== undefined && hashed.begun.get(digest) === undefined),
+    isReady: (digest) => nodes.length <= fewNodes || (hashed.leading.has(digest) && !hashed.begun.has(digest)),
     prepare(digest) {
       const from = hashed.begun.get(digest) ?? 0
       const to = Math.min(from + sliceNodes, nodes.length)
       hash(digest, from, to)
-      if (to < nodes.length) hashed.begun.recall(digest, () => to)
+      if (to < nodes.length) recall(hashed.begun, digest, () => to)
       else hashed.begun.delete(digest)
     },
     rank(position, digest) {
-      const ranks = ranksOf.recall(digest, (known = new Map<number, number>()) => known)
+      const ranks = recall(ranksOf, digest, (known = new Map<number, number>()) => known)
       const known = ranks.get(position)
       if (known !== undefined) return known
       const leading = leadingFor(digest)

@@ -18,11 +18,9 @@ export type Selection =
 
 const line = (text: string) => [text.length + 1, ...Buffer.from(`${text}\n`)]
 
-/** What each side says first. */
-export const greeting = Uint8Array.from(line("/multistream/1.0.0"))
-
 /** What each side says if both speak the protocol. Its id is ASCII, and shorter than 127 bytes. */
-export const proposalOf = (protocol: string): Uint8Array => Uint8Array.from([...greeting, ...line(protocol)])
+export const proposalOf = (protocol: string): Uint8Array =>
+  Uint8Array.from([...line("/multistream/1.0.0"), ...line(protocol)])
 
 /**
  * Calls back once the peer has made up its mind about a proposal that was sent

@@ -52,8 +52,7 @@ const coalesce = (connection: MessageStream): (() => void) => {
   connection.send = (bytes) => {
     // Throws the error that says so.
     if (connection.status !== "open") return send(bytes)
-    // By then everything has been answered that came together, and the promises on the way have settled.
-    if (waiting.length === 0) setImmediate(flush)
+    if (waiting.length === 0) process.nextTick(flush)
     waiting.push(bytes.subarray())
     // Whether the connection took the turns before. What one turn may add is bounded by the windows of its streams.
     return !connection.writableNeedsDrain
