@@ -4,13 +4,9 @@
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import type { ColdStart } from "@gantry/coldstart"
-import type { SettingError } from "@gantry/coord"
 import { Host } from "@gantry/libp2p"
 import { Node } from "@gantry/node"
-import type { Credentials, RegistryHttpError } from "@gantry/oci"
 import { BlobEndpoint, BlobStore, Fills, ImageLayout } from "@gantry/oci"
-import { isRegistry } from "@gantry/protocol"
-import type * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -34,22 +30,14 @@ import * as MirrorServer from "../mirror/MirrorServer.ts"
 import * as TagCache from "../mirror/TagCache.ts"
 import * as Health from "./Health.ts"
 import type { ListenError } from "./ListenError.ts"
-import * as Lists from "./Lists.ts"
 import * as Obtain from "./Obtain.ts"
 import * as Prefetch from "./Prefetch.ts"
 import * as Readiness from "./Readiness.ts"
+import * as TagSources from "./TagSources.ts"
 import * as Upstreams from "./Upstreams.ts"
 
 /** Why an agent does not start. */
-export type AgentError =
-  | Config.ConfigError
-  | Credentials.CredentialsError
-  | ImageLayout.ImageLayoutError
-  | ListenError
-  | Node.NodeError
-  | PlatformError
-  | RegistryHttpError.RegistryHttpError
-  | SettingError.SettingError
+export type AgentError = ImageLayout.ImageLayoutError | ListenError | Node.NodeError | PlatformError
 
 const addressOf = (address: HostName.HostPort) => ({
   host: HostName.formatHost(address.host),
@@ -99,20 +87,13 @@ const surroundings = Effect.fnUntraced(function* (settings: Settings) {
           () => now.tags_ttl
         ),
       staleIfError: now.tags_stale_if_error,
-      isImmutable: ({ registry, repository, tag }) => matches(now.tags_immutable, `${registry}/${repository}:${tag}`),
-      isPassed: ({ registry, repository, tag }) => matches(now.tags_pass, `${registry}/${repository}:${tag}`)
+      isImmutable: (ref) => matches(now.tags_immutable, TagCache.nameOf(ref)),
+      isPassed: (ref) => matches(now.tags_pass, TagCache.nameOf(ref))
     })
   )
-  const tags = yield* TagCache.make(yield* Obtain.tagSources(manifest), policy)
-  const known = Upstreams.registries(settings)
+  const tags = yield* TagCache.make(yield* TagSources.make(manifest), policy)
   return {
-    registries: Effect.succeed({
-      ...known,
-      find: (name) =>
-        Option.orElse(known.find(name), () =>
-          settings.wildcard_registries && isRegistry(name) ? Option.some(name) : Option.none()
-        )
-    }),
+    registries: Effect.succeed(Upstreams.registries(settings)),
     isAllowed: ({ registry, repository }) =>
       Effect.map(live.current, ({ image_allow, image_deny }) => {
         const name = `${registry}/${repository}`
@@ -123,9 +104,7 @@ const surroundings = Effect.fnUntraced(function* (settings: Settings) {
     manifest,
     served: yield* Prefetch.make,
     descriptors: Descriptors.make(),
-    ask: yield* Lists.make,
-    ready: readiness.ready,
-    isDraining: Effect.map(readiness.phase, (phase) => phase === "draining")
+    ready: readiness.ready
   } satisfies Mirror.Surroundings
 })
 

@@ -4,6 +4,7 @@
 import * as NodeChildProcessSpawner from "@effect/platform-node/NodeChildProcessSpawner"
 import type { SettingError } from "@gantry/coord"
 import { Credentials, RegistryClient, RegistryHttp, type RegistryHttpError, type Upstream } from "@gantry/oci"
+import { isRegistry } from "@gantry/protocol"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
@@ -36,8 +37,11 @@ export const clientOptions = (settings: Settings): RegistryClient.Options => ({
 export const allowed = ({ upstream_registries, wildcard_registries }: Settings): ReadonlyArray<string> | undefined =>
   wildcard_registries ? undefined : upstream_registries.map(({ name }) => name)
 
-/** What clients may call a registry: its name, its alias, or where it is. */
-export const registries = ({ default_registry, upstream_registries }: Settings): Registries => {
+/**
+ * What clients may call a registry: its name, its alias, or where it is. Any name
+ * is one, if all public registries are mirrored.
+ */
+export const registries = ({ default_registry, upstream_registries, wildcard_registries }: Settings): Registries => {
   const byName = new Map<string, string>()
   for (const { endpoint, name, ns_alias } of upstream_registries) {
     for (const called of [name, new URL(endpoint).host, ...Option.toArray(ns_alias)]) {
@@ -46,7 +50,10 @@ export const registries = ({ default_registry, upstream_registries }: Settings):
   }
   const only = upstream_registries.length === 1 ? upstream_registries[0]?.name : undefined
   return {
-    find: (called) => Option.fromUndefinedOr(byName.get(called.toLowerCase())),
+    find: (called) =>
+      Option.orElse(Option.fromUndefinedOr(byName.get(called.toLowerCase())), () =>
+        wildcard_registries && isRegistry(called) ? Option.some(called) : Option.none()
+      ),
     default: Option.orElse(default_registry, () => Option.fromUndefinedOr(only))
   }
 }

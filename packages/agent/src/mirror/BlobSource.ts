@@ -2,9 +2,10 @@
  * Blobs for the mirror, wherever they come from: the store, a fill that is under
  * way, or the cluster and the registry.
  */
+import type { BlobRequest } from "@gantry/coldstart/BlobRequest"
 import * as MonotonicClock from "@gantry/coord/MonotonicClock"
 import { BlobStore, Fills, type HttpSend } from "@gantry/oci"
-import type { ContentKind, Digest, OriginRef } from "@gantry/protocol"
+import type { Digest, OriginRef } from "@gantry/protocol"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -13,15 +14,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberMap from "effect/FiberMap"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { Miss } from "./Miss.ts"
-
-/** A blob that a client wants. */
-export interface Wanted {
-  readonly ref: OriginRef
-  readonly kind: ContentKind
-  /** In bytes, where a manifest told. */
-  readonly size: Option.Option<number>
-}
+import { Miss, unavailable } from "./Miss.ts"
 
 /** Where bytes came from, as headers and metrics name it. */
 export type Origin = "store" | "peer" | "origin"
@@ -31,7 +24,7 @@ export class Obtaining extends Context.Service<
   Obtaining,
   {
     /** Succeeds once the blob is verified and stored. */
-    readonly obtain: (wanted: Wanted) => Effect.Effect<Origin, Miss>
+    readonly obtain: (wanted: BlobRequest) => Effect.Effect<Origin, Miss>
     /** The size of a blob that is not here, as the registry tells it. */
     readonly sizeAtOrigin: (ref: OriginRef) => Effect.Effect<number, Miss>
   }
@@ -74,9 +67,9 @@ export class BlobSource extends Context.Service<
   BlobSource,
   {
     /** Begins to bring in a blob that is not here, and tells of it while it comes. Goes on when the client leaves. */
-    readonly open: (wanted: Wanted) => Effect.Effect<Delivery, Miss>
+    readonly open: (wanted: BlobRequest) => Effect.Effect<Delivery, Miss>
     /** The size of a blob, without bringing it in. */
-    readonly size: (wanted: Wanted) => Effect.Effect<number, Miss>
+    readonly size: (wanted: BlobRequest) => Effect.Effect<number, Miss>
   }
 >()("@gantry/agent/mirror/BlobSource") {}
 
@@ -92,9 +85,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   /** Until when a digest is refused, of the monotonic clock. */
   const refused = new Map<Digest, number>()
 
-  const unavailable = (rule: string, detail: string) => Effect.fail(new Miss({ reason: "Unavailable", rule, detail }))
-
-  const storeFailed = (error: { readonly message: string }) => unavailable("store", error.message)
+  const storeFailed = (error: { readonly message: string }) => Effect.fail(unavailable("store", error.message))
 
   const checkRefused = Effect.fnUntraced(function* (digest: Digest) {
     const now = yield* MonotonicClock.millis
@@ -108,7 +99,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     Effect.map(MonotonicClock.millis, (now) => void refused.set(digest, now + Duration.toMillis(refusal)))
 
   /** One fiber for a digest, whoever asks; it lives on when they leave. */
-  const bring = Effect.fnUntraced(function* (wanted: Wanted) {
+  const bring = Effect.fnUntraced(function* (wanted: BlobRequest) {
     const { digest } = wanted.ref
     const running = yield* FiberMap.get(obtained, digest)
     if (Option.isSome(running)) return running.value
@@ -118,10 +109,10 @@ const make = Effect.fnUntraced(function* (options: Options) {
     return yield* FiberMap.run(obtained, digest, obtain(wanted), { onlyIfMissing: true })
   })
 
-  const deliver = (wanted: Wanted, bringing: Option.Option<Fiber.Fiber<Origin, Miss>>): Delivery => {
+  const deliver = (wanted: BlobRequest, bringing: Option.Option<Fiber.Fiber<Origin, Miss>>): Delivery => {
     const { digest } = wanted.ref
     const arrived = Option.match(bringing, {
-      onNone: () => unavailable("gone", "it has left the store again"),
+      onNone: () => Effect.fail(unavailable("gone", "it has left the store again")),
       onSome: (fiber) => Fiber.join(fiber)
     })
     const stored = Effect.catch(store.size(digest), () => Effect.succeedNone)
@@ -142,7 +133,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     const sizeOfStored = Effect.flatMap(
       Effect.catch(store.size(digest), storeFailed),
       Option.match({
-        onNone: () => unavailable("gone", "it has left the store again"),
+        onNone: () => Effect.fail(unavailable("gone", "it has left the store again")),
         onSome: (size) => Effect.succeed(size)
       })
     )
@@ -202,7 +193,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
           yield* fill.value.runForEach(from, pass).pipe(
             Effect.catchTag("FillError", (error) =>
               // What went out may be wrong, and nothing right may follow it.
-              error.reason === "Restarted" ? unavailable("broken", error.message) : Effect.asVoid(arrived)
+              error.reason === "Restarted" ? Effect.fail(unavailable("broken", error.message)) : Effect.asVoid(arrived)
             ),
             Effect.catchTags({ BlobWriteError: storeFailed, StoreError: storeFailed })
           )
@@ -253,7 +244,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     }
   }
 
-  const open = Effect.fn("BlobSource.open")(function* (wanted: Wanted) {
+  const open = Effect.fn("BlobSource.open")(function* (wanted: BlobRequest) {
     const { digest } = wanted.ref
     const here = yield* Effect.catch(store.size(digest), storeFailed)
     if (Option.isSome(here)) return deliver({ ...wanted, size: here }, Option.none())
@@ -261,7 +252,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     return deliver(wanted, Option.some(yield* bring(wanted)))
   })
 
-  const size = Effect.fn("BlobSource.size")(function* ({ ref, size }: Wanted) {
+  const size = Effect.fn("BlobSource.size")(function* ({ ref, size }: BlobRequest) {
     const here = yield* Effect.catch(store.size(ref.digest), storeFailed)
     const known = Option.orElse(here, () => size)
     return Option.isSome(known) ? known.value : yield* sizeAtOrigin(ref)

@@ -17,7 +17,7 @@ import * as Semaphore from "effect/Semaphore"
 import type { BlobSource, Delivery } from "./BlobSource.ts"
 import type { Descriptors } from "./Descriptors.ts"
 import * as MirrorMetrics from "./MirrorMetrics.ts"
-import { Miss } from "./Miss.ts"
+import { Miss, unavailable } from "./Miss.ts"
 import { type Place, parse, type Refusal, type Registries, type Route } from "./Route.ts"
 import type { TagAnswer, TagCache, TagError, TagRef } from "./TagCache.ts"
 
@@ -41,14 +41,8 @@ export interface Surroundings {
   /** Told of each manifest that is served, for what a client will want next. */
   readonly served: (ref: OriginRef, manifest: Manifest.Manifest) => Effect.Effect<void>
   readonly descriptors: Descriptors
-  /** Passes a question on to the registry: the list of tags, or the referrers of a manifest. */
-  readonly ask: (
-    route: Route & { readonly _tag: "TagsList" | "Referrers" }
-  ) => Effect.Effect<HttpSend.Message<Miss>, Miss>
   /** Succeeds once the agent is ready to serve. */
   readonly ready: Effect.Effect<void>
-  /** Whether the agent is being stopped: what is here is served, what is not is left to the registry. */
-  readonly isDraining: Effect.Effect<boolean>
 }
 
 /** Settings of the mirror. */
@@ -115,9 +109,7 @@ const missed = (route: Route, { detail: reason, reason: what, rule }: Miss): Mes
 const late = (what: string, limit: Duration.Duration) =>
   Effect.andThen(
     MirrorMetrics.deadline(what),
-    Effect.fail(
-      new Miss({ reason: "Unavailable", rule: "deadline", detail: `nothing came within ${Duration.format(limit)}` })
-    )
+    Effect.fail(unavailable("deadline", `nothing came within ${Duration.format(limit)}`))
   )
 
 const missOfTag = ({ detail, reason }: TagError) =>
@@ -212,11 +204,7 @@ export const make = Effect.fnUntraced(function* (surroundings: Surroundings, opt
           onSome: Effect.succeed,
           onNone: () =>
             Effect.fail(
-              new Miss({
-                reason: "Unavailable",
-                rule: "deadline",
-                detail: `its size was not known within ${Duration.format(options.headerDeadline)}`
-              })
+              unavailable("deadline", `its size was not known within ${Duration.format(options.headerDeadline)}`)
             )
         })
       )
@@ -276,7 +264,7 @@ export const make = Effect.fnUntraced(function* (surroundings: Surroundings, opt
             blobGet(route, route.digest, request.headers["if-range"] === undefined ? request.headers.range : undefined)
       case "Referrers":
       case "TagsList":
-        return within("list", options.manifestDeadline, surroundings.ask(route))
+        return Effect.fail(unavailable("list", `${route._tag} is answered by the registry alone`))
     }
   }
 

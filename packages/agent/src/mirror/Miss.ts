@@ -18,3 +18,6 @@ export class Miss extends Schema.TaggedError<Miss>("@gantry/agent/mirror/Miss")(
     return `${this.rule}: ${this.detail}`
   }
 }
+
+/** A miss upon which the client asks the registry. */
+export const unavailable = (rule: string, detail: string): Miss => new Miss({ reason: "Unavailable", rule, detail })

@@ -92,7 +92,8 @@ const Known = Schema.Struct({
   checkedAt: Schema.Int
 })
 
-const nameOf = ({ registry, repository, tag }: TagRef) => `${registry}/${repository}:${tag}`
+/** A tag as people write it, and as patterns of the configuration match it. */
+export const nameOf = ({ registry, repository, tag }: TagRef): string => `${registry}/${repository}:${tag}`
 
 /** A file name for any tag: names may be longer than those. */
 const keyOf = (ref: TagRef) => createHash("sha256").update(nameOf(ref)).digest("hex")
