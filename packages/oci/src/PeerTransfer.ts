@@ -4,6 +4,7 @@
  */
 import { Members } from "@gantry/coord/Members"
 import * as MonotonicClock from "@gantry/coord/MonotonicClock"
+import { RecentMap } from "@gantry/coord/RecentMap"
 import type { SettingError } from "@gantry/coord/SettingError"
 import * as Settings from "@gantry/coord/Settings"
 import {
@@ -34,7 +35,6 @@ import * as Bars from "./internal/bars.ts"
 import * as ContentAddress from "./internal/contentAddress.ts"
 import { parseContentLength, parseContentRange, parseRetryAfter } from "./internal/headers.ts"
 import * as PeerClient from "./internal/peerClient.ts"
-import { RecentMap } from "./internal/RecentMap.ts"
 import * as Manifest from "./Manifest.ts"
 
 /** Settings; a number or duration that is not positive is ignored. */

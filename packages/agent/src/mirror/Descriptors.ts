@@ -1,6 +1,7 @@
 /**
  * What manifests that passed through said about the blobs they name.
  */
+import { RecentMap } from "@gantry/coord/RecentMap"
 import { Manifest } from "@gantry/oci"
 import type { ContentKind, Digest } from "@gantry/protocol"
 import * as Option from "effect/Option"
@@ -25,18 +26,11 @@ const capacity = 20_000
 
 /** Remembers what manifests say of blobs. */
 export const make = (): Descriptors => {
-  const known = new Map<Digest, Described>()
+  const known = new RecentMap<Digest, Described>(capacity)
   return {
     learn: (bytes) =>
       Option.map(Result.getSuccess(Manifest.parse(bytes)), (manifest) => {
-        for (const { digest, kind, size } of Manifest.entriesOf(manifest)) {
-          known.delete(digest)
-          known.set(digest, { kind, size })
-        }
-        for (const oldest of known.keys()) {
-          if (known.size <= capacity) break
-          known.delete(oldest)
-        }
+        for (const { digest, kind, size } of Manifest.entriesOf(manifest)) known.set(digest, { kind, size })
         return manifest
       }),
     lookup: (digest) => Option.fromUndefinedOr(known.get(digest))

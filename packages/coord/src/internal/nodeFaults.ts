@@ -6,6 +6,7 @@ import type { Registry } from "@gantry/protocol"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as MonotonicClock from "../MonotonicClock.ts"
+import { RecentMap } from "../RecentMap.ts"
 
 /** How long a fault of this node makes it decline (parts, NegativeCache). */
 export const faultDuration = Duration.seconds(30)
@@ -25,7 +26,7 @@ export interface NodeFaults {
 export const make = (): NodeFaults => {
   /** Until when, in milliseconds of the monotonic clock. */
   let storeUntil = Number.NEGATIVE_INFINITY
-  const accessUntil = new Map<string, number>()
+  const accessUntil = new RecentMap<string, number>(capacity)
   const keyOf = (registry: Registry) => registry.toLowerCase()
   const end = Effect.map(MonotonicClock.millis, (now) => now + Duration.toMillis(faultDuration))
 
@@ -35,13 +36,7 @@ export const make = (): NodeFaults => {
     }),
     access: (registry) =>
       Effect.map(end, (until) => {
-        const key = keyOf(registry)
-        accessUntil.delete(key)
-        accessUntil.set(key, until)
-        for (const oldest of accessUntil.keys()) {
-          if (accessUntil.size <= capacity) break
-          accessUntil.delete(oldest)
-        }
+        accessUntil.set(keyOf(registry), until)
       }),
     prevents: (registry) =>
       Effect.map(MonotonicClock.millis, (now) => now < storeUntil || now < (accessUntil.get(keyOf(registry)) ?? now))

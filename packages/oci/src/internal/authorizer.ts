@@ -1,6 +1,7 @@
 /**
  * Answers the challenges of registries, and remembers the answers.
  */
+import { RecentMap } from "@gantry/coord/RecentMap"
 import type { Registry, Repository } from "@gantry/protocol"
 import * as Cache from "effect/Cache"
 import * as Data from "effect/Data"
@@ -107,7 +108,7 @@ export const make = Effect.fnUntraced(function* (
   credentials: Credentials["Service"],
   isPlain: (url: URL) => boolean
 ) {
-  const methods = new Map<string, Method>()
+  const methods = new RecentMap<string, Method>(capacity)
 
   const credentialFor = ({ registry, repository }: Place) =>
     Effect.mapError(credentials.get(registry, repository), ({ message }) => new CredentialsUnknown({ detail: message }))
@@ -179,11 +180,7 @@ export const make = Effect.fnUntraced(function* (
 
   const keyOf = ({ registry, repository }: Place) => `${registry}/${repository}`
 
-  const remember = (place: Place, method: Method) => {
-    methods.delete(keyOf(place))
-    methods.set(keyOf(place), method)
-    if (methods.size > capacity) methods.delete(methods.keys().next().value as string)
-  }
+  const remember = (place: Place, method: Method) => methods.set(keyOf(place), method)
 
   const known = (place: Place) => {
     const method = methods.get(keyOf(place))

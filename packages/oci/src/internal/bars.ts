@@ -2,9 +2,9 @@
  * Who is left alone for a while, and for longer each time.
  */
 import * as MonotonicClock from "@gantry/coord/MonotonicClock"
+import { RecentMap } from "@gantry/coord/RecentMap"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { RecentMap } from "./RecentMap.ts"
 
 /** The most that are remembered. */
 const capacity = 10_000

@@ -5,12 +5,12 @@
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Undici from "@effect/platform-node/Undici"
+import { RecentMap } from "@gantry/coord/RecentMap"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { RecentMap } from "./RecentMap.ts"
 
 /** The most peers of whom it is remembered that they speak HTTP/2 only. */
 const maxRemembered = 10_000
